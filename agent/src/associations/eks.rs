@@ -1,0 +1,1 @@
+//! Associations from EKS: `ListPodIdentityAssociations`, then `DescribePodIdentityAssociation`.

@@ -1,0 +1,1 @@
+//! Associations from a file, re-read when it changes.

@@ -1,0 +1,1 @@
+//! What every call to AWS shares: client settings, outcomes and their counts.

@@ -1,0 +1,1 @@
+//! Who, then which, then what.

@@ -1,0 +1,1 @@
+//! `sts:AssumeRole`, once or chained.

@@ -1,0 +1,1 @@
+//! The pod watch: Kubernetes -> index.

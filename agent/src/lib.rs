@@ -1,0 +1,40 @@
+//! credlet, the per-node AWS credential agent of a Kubernetes cluster.
+//!
+//! ```text
+//! pod --TCP--> serve --peer address--> broker
+//!                                        |  who?    identity      peer address -> Caller
+//!                                        |  which?  associations  ServiceAccount -> Association
+//!                                        |  what?   credentials   Association -> Credentials
+//! pod <--JSON-- serve <------------------+
+//! ```
+//!
+//! Everything else fills these three (watches, pollers, refreshers) or looks at
+//! them (metrics, readiness). The rooms, each knowing only those before it:
+//!
+//! | room | is for |
+//! |---|---|
+//! | [`model`] | the nouns: accounts, roles, associations, credentials |
+//! | [`clock`] | wall time |
+//! | [`config`] | the command line and the environment |
+//! | [`cache`] | values that are fetched once, refreshed ahead and outlive an outage |
+//! | [`aws`] | what every call to AWS shares: client settings, outcomes, counts |
+//! | [`identity`] | who is calling |
+//! | [`associations`] | which role a service account may use |
+//! | [`credentials`] | what credentials a role's session has |
+//! | [`broker`] | who, then which, then what; and prefetching the same |
+//! | [`serve`] | the front doors |
+//! | [`node`] | the daemon: composition, supervision, metrics, readiness |
+
+#![forbid(unsafe_code)]
+
+pub mod associations;
+pub mod aws;
+pub mod broker;
+pub mod cache;
+pub mod clock;
+pub mod config;
+pub mod credentials;
+pub mod identity;
+pub mod model;
+pub mod node;
+pub mod serve;

@@ -1,0 +1,2 @@
+//! The `credlet` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The daemon: composition, supervision, what operators look at.
