@@ -1,0 +1,8 @@
+//! The agent in this process, against stand-ins over real sockets.
+
+mod agent;
+mod doors;
+mod layers;
+mod manifests;
+mod upstream;
+mod watch;

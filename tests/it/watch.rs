@@ -1,0 +1,1 @@
+//! The pod watch and what goes wrong with it.

@@ -1,0 +1,1 @@
+//! The link, addresses and routes.

@@ -1,0 +1,1 @@
+//! Pods on a simulated node, served by the real agent.

@@ -1,0 +1,1 @@
+//! Stand-ins for STS and EKS that record what they are asked.

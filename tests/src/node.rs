@@ -1,0 +1,1 @@
+//! A simulated node: network namespaces joined by veth pairs.
