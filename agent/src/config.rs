@@ -1,1 +1,460 @@
-//! The command line and the environment, validated.
+//! The command line and the environment, validated: the only reader of either.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[cfg(test)]
+mod tests;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve this node.
+    Run(Box<Config>),
+    /// Set up the node's link and addresses, or take them away, and end.
+    Netsetup(Network, NetsetupAction),
+    /// Print the version and end.
+    Version,
+}
+
+/// What `credlet netsetup` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetsetupAction {
+    /// Makes what is missing.
+    Ensure,
+    /// Takes away what an earlier call made.
+    Remove,
+}
+
+/// How `credlet run` serves its node. Valid once built.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node, as the API server names it.
+    pub node_name: String,
+    /// Where the front doors listen. Never empty, and without the IPv6 ones
+    /// if IPv6 is off.
+    pub bind_hosts: Vec<IpAddr>,
+    /// The front doors' port; 0 takes a free one.
+    pub port: u16,
+    /// The probes' port, on the same hosts; 0 takes a free one.
+    pub probe_port: u16,
+    /// Where `/metrics` is served; `None` turns it off.
+    pub metrics_address: Option<SocketAddr>,
+    /// The node's network, unless somebody else sets it up.
+    pub network: Option<Network>,
+    /// Where associations come from, in order of precedence. Never empty.
+    pub sources: Vec<AssociationSource>,
+    /// Goes into session tags and names.
+    pub cluster_name: Option<String>,
+    /// How long a session lives, unless it is chained (then an hour at most).
+    pub session_duration: Duration,
+    /// Which STS endpoint answers for the region.
+    pub sts_endpoints: StsEndpoints,
+    /// `None`: in-cluster configuration, then the usual file.
+    pub kubeconfig: Option<PathBuf>,
+    /// How logs look.
+    pub log: Log,
+}
+
+/// The node's link and addresses.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The addresses to answer on. Loopback addresses need no set-up.
+    pub addresses: Vec<IpAddr>,
+    /// What carries them.
+    pub link_kind: LinkKind,
+}
+
+/// One place where associations are declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AssociationSource {
+    /// A file in YAML or JSON.
+    File(PathBuf),
+    /// EKS Pod Identity associations of this cluster.
+    Eks {
+        /// The cluster, as EKS names it.
+        cluster: String,
+    },
+}
+
+/// What the addresses are put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LinkKind {
+    /// A dummy link where the kernel has them, else `lo`.
+    Auto,
+    /// A dummy link; a kernel without them is an error.
+    Dummy,
+    /// The loopback link.
+    Lo,
+}
+
+/// `AWS_STS_REGIONAL_ENDPOINTS`, as the AWS SDKs define it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StsEndpoints {
+    /// The region's own endpoint.
+    Regional,
+    /// The global endpoint for the regions that predate regional ones.
+    Legacy,
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// One JSON object or one line of text each.
+    pub format: LogFormat,
+    /// The least severe that is written.
+    pub level: LogLevel,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For reading on a terminal.
+    Text,
+}
+
+/// The least severe event that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What needs somebody.
+    Error,
+    /// What may soon.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Why there is no [`Command`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An impossible configuration: one line that names the flag.
+    #[error("{0}")]
+    Usage(String),
+    /// Not an error: `--help` was asked for, and this is it.
+    #[error("{0}")]
+    Help(String),
+}
+
+/// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
+const SESSION_DURATION: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(30 * 60)..=Duration::from_secs(12 * 60 * 60);
+
+/// The per-node AWS credential agent for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "credlet", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve AWS credentials to the pods of this node
+    Run(Box<RunArgs>),
+    /// Set up the link and addresses that pods ask, and end
+    Netsetup(NetsetupArgs),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// This node's name in the API server [default: NODE_NAME, then the host name]
+    #[arg(long, env = "CREDLET_NODE_NAME")]
+    node_name: Option<String>,
+    /// The cluster's name; required by the source `eks`
+    #[arg(long, env = "CREDLET_CLUSTER_NAME")]
+    cluster_name: Option<String>,
+    #[command(flatten)]
+    hosts: HostArgs,
+    /// The port that pods ask
+    #[arg(long, env = "CREDLET_PORT", default_value_t = 80)]
+    port: u16,
+    /// The port of /healthz and /readyz, on the same hosts
+    #[arg(long, env = "CREDLET_PROBE_PORT", default_value_t = 2703)]
+    probe_port: u16,
+    /// Where /metrics is served; empty turns it off
+    #[arg(
+        long,
+        env = "CREDLET_METRICS_ADDRESS",
+        default_value = "127.0.0.1:2705"
+    )]
+    metrics_address: String,
+    /// Set up the link and addresses, and repair them while running
+    #[arg(
+        long,
+        env = "CREDLET_SETUP_NETWORK",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    setup_network: bool,
+    /// Leave the link and addresses to somebody else
+    #[arg(long, overrides_with = "setup_network")]
+    no_setup_network: bool,
+    /// Where associations come from, the first that knows one wins
+    /// [default: file (if there is one), eks]
+    #[arg(long, env = "CREDLET_ASSOCIATION_SOURCES", value_delimiter = ',')]
+    association_sources: Option<Vec<SourceName>>,
+    /// The file of the source `file`, YAML or JSON
+    #[arg(long, env = "CREDLET_ASSOCIATION_FILE")]
+    association_file: Option<PathBuf>,
+    /// How long a session lives: 30m to 12h, chained sessions 1h at most
+    #[arg(long, env = "CREDLET_SESSION_DURATION", default_value = "1h", value_parser = session_duration)]
+    session_duration: Duration,
+    /// Which STS endpoint answers for the region
+    #[arg(long, env = "AWS_STS_REGIONAL_ENDPOINTS", value_enum, default_value_t = StsEndpoints::Regional)]
+    sts_regional_endpoints: StsEndpoints,
+    /// A kubeconfig file [default: in-cluster, then the usual file]
+    #[arg(long, env = "CREDLET_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// How logs look
+    #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+    /// The least severe event that is logged
+    #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    log_level: LogLevel,
+}
+
+#[derive(Debug, Args)]
+struct NetsetupArgs {
+    /// Take away what an earlier call made
+    #[arg(long)]
+    remove: bool,
+    #[command(flatten)]
+    hosts: HostArgs,
+}
+
+#[derive(Debug, Args)]
+struct HostArgs {
+    /// The addresses that pods ask
+    #[arg(
+        long,
+        env = "CREDLET_BIND_HOSTS",
+        value_delimiter = ',',
+        value_parser = host,
+        default_value = "169.254.170.23,[fd00:ec2::23]"
+    )]
+    bind_hosts: Vec<IpAddr>,
+    /// Do without IPv6, whatever the kernel has
+    #[arg(long, env = "CREDLET_DISABLE_IPV6")]
+    disable_ipv6: bool,
+    /// What carries the addresses
+    #[arg(long, env = "CREDLET_LINK_KIND", value_enum, default_value_t = LinkKind::Auto)]
+    link_kind: LinkKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SourceName {
+    File,
+    Eks,
+}
+
+impl Command {
+    /// Reads the command line, and the environment for what it leaves out.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        match Cli::try_parse_from(args).map_err(Error::from)?.verb {
+            Verb::Run(args) => Ok(Self::Run(Box::new(Config::try_from(*args)?))),
+            Verb::Netsetup(NetsetupArgs { remove, hosts }) => {
+                let action = if remove {
+                    NetsetupAction::Remove
+                } else {
+                    NetsetupAction::Ensure
+                };
+                Ok(Self::Netsetup(hosts.network()?, action))
+            }
+            Verb::Version => Ok(Self::Version),
+        }
+    }
+}
+
+impl TryFrom<RunArgs> for Config {
+    type Error = Error;
+
+    fn try_from(args: RunArgs) -> Result<Self, Error> {
+        // Without `..`, so that a flag that nobody reads does not compile.
+        let RunArgs {
+            node_name,
+            cluster_name,
+            hosts,
+            port,
+            probe_port,
+            metrics_address,
+            setup_network,
+            no_setup_network,
+            association_sources,
+            association_file,
+            session_duration,
+            sts_regional_endpoints,
+            kubeconfig,
+            log_format,
+            log_level,
+        } = args;
+        let cluster_name = cluster_name.filter(|name| !name.is_empty());
+        if port != 0 && port == probe_port {
+            return Err(usage("--probe-port", "is the same as --port"));
+        }
+        let network = hosts.network()?;
+        Ok(Self {
+            node_name: node_name_or_host(node_name)?,
+            bind_hosts: network.addresses.clone(),
+            port,
+            probe_port,
+            metrics_address: optional_address("--metrics-address", &metrics_address)?,
+            network: (setup_network && !no_setup_network).then_some(network),
+            sources: sources(
+                association_sources,
+                association_file,
+                cluster_name.as_deref(),
+            )?,
+            cluster_name,
+            session_duration,
+            sts_endpoints: sts_regional_endpoints,
+            kubeconfig,
+            log: Log {
+                format: log_format,
+                level: log_level,
+            },
+        })
+    }
+}
+
+impl HostArgs {
+    fn network(self) -> Result<Network, Error> {
+        let Self {
+            mut bind_hosts,
+            disable_ipv6,
+            link_kind,
+        } = self;
+        if disable_ipv6 {
+            bind_hosts.retain(IpAddr::is_ipv4);
+        }
+        if bind_hosts.is_empty() {
+            return Err(usage("--bind-hosts", "names no address to listen on"));
+        }
+        Ok(Network {
+            addresses: bind_hosts,
+            link_kind,
+        })
+    }
+}
+
+fn node_name_or_host(given: Option<String>) -> Result<String, Error> {
+    let host = || nix::unistd::gethostname().ok()?.into_string().ok();
+    given
+        .or_else(|| std::env::var("NODE_NAME").ok())
+        .or_else(host)
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| usage("--node-name", "is not given, and the host has no name"))
+}
+
+fn sources(
+    names: Option<Vec<SourceName>>,
+    file: Option<PathBuf>,
+    cluster: Option<&str>,
+) -> Result<Vec<AssociationSource>, Error> {
+    let names = names.unwrap_or_else(|| match file {
+        Some(_) => vec![SourceName::File, SourceName::Eks],
+        None => vec![SourceName::Eks],
+    });
+    if names.is_empty() {
+        return Err(usage("--association-sources", "names no source"));
+    }
+    if file.is_some() && !names.contains(&SourceName::File) {
+        return Err(usage(
+            "--association-file",
+            "is given, but --association-sources leaves `file` out",
+        ));
+    }
+    let mut sources = Vec::with_capacity(names.len());
+    for name in names {
+        let source =
+            match name {
+                SourceName::File => AssociationSource::File(file.clone().ok_or_else(|| {
+                    usage("--association-file", "is required by the source `file`")
+                })?),
+                SourceName::Eks => AssociationSource::Eks {
+                    cluster: cluster
+                        .ok_or_else(|| usage("--cluster-name", "is required by the source `eks`"))?
+                        .to_owned(),
+                },
+            };
+        if sources.contains(&source) {
+            return Err(usage("--association-sources", "names a source twice"));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// An address to listen on. The unspecified address would answer strangers on
+/// every network of the node, and no `Host` header could be checked against it.
+fn host(text: &str) -> Result<IpAddr, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .map(|inner| inner.parse::<Ipv6Addr>().map(IpAddr::V6));
+    let address = bare
+        .unwrap_or_else(|| text.parse())
+        .map_err(|_| "not an IP address".to_owned())?;
+    if address.is_unspecified() || address.is_multicast() {
+        return Err("not the address of one interface".to_owned());
+    }
+    Ok(address)
+}
+
+fn optional_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text
+        .parse()
+        .map_err(|_| usage(flag, "is not ADDRESS:PORT, nor empty"))?;
+    Ok(Some(address))
+}
+
+fn session_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a duration from 30m to 12h".to_owned();
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    if !SESSION_DURATION.contains(&duration) || duration.subsec_nanos() != 0 {
+        return Err(wrong());
+    }
+    Ok(duration)
+}
+
+fn usage(flag: &str, problem: &str) -> Error {
+    Error::Usage(format!("{flag} {problem}"))
+}
+
+impl From<clap::Error> for Error {
+    fn from(error: clap::Error) -> Self {
+        use clap::error::ErrorKind;
+        let text = error.render().to_string();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Self::Help(text)
+            }
+            // clap's first line names the flag; usage and hints follow it.
+            _ => Self::Usage(
+                text.lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_owned(),
+            ),
+        }
+    }
+}

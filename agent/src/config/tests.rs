@@ -1,0 +1,155 @@
+use super::*;
+
+fn parse(args: &str) -> Result<Command, Error> {
+    Command::parse(
+        std::iter::once("credlet")
+            .chain(args.split_whitespace())
+            .map(OsString::from),
+    )
+}
+
+fn run(args: &str) -> Config {
+    match parse(&format!("run {args}")) {
+        Ok(Command::Run(config)) => *config,
+        other => panic!("expected a configuration, got {other:?}"),
+    }
+}
+
+fn refusal(args: &str) -> String {
+    match parse(args) {
+        Err(Error::Usage(line)) => line,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_cluster_name_is_all_that_must_be_given() {
+    let config = run("--cluster-name c1");
+    assert_eq!(
+        config.sources,
+        [AssociationSource::Eks {
+            cluster: "c1".to_owned()
+        }]
+    );
+    assert_eq!(config.port, 80);
+    assert_eq!(config.probe_port, 2703);
+    assert_eq!(config.session_duration, Duration::from_secs(3600));
+    assert_eq!(config.metrics_address, Some(([127, 0, 0, 1], 2705).into()));
+    let hosts: Vec<String> = config.bind_hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["169.254.170.23", "fd00:ec2::23"]);
+    assert!(config.network.is_some());
+}
+
+#[test]
+fn no_default_hides_a_missing_cluster_name() {
+    assert!(refusal("run").contains("--cluster-name"));
+    assert!(refusal("run --association-file f").contains("--cluster-name"));
+    assert!(refusal("run --cluster-name=").contains("--cluster-name"));
+}
+
+#[test]
+fn a_file_alone_needs_no_cluster_name() {
+    let config = run("--association-sources file --association-file f.yaml");
+    assert_eq!(config.sources, [AssociationSource::File("f.yaml".into())]);
+    assert_eq!(config.cluster_name, None);
+}
+
+#[test]
+fn sources_keep_the_order_in_which_they_are_named() {
+    let config = run("--association-sources eks,file --association-file f --cluster-name c");
+    assert!(matches!(
+        config.sources[..],
+        [AssociationSource::Eks { .. }, AssociationSource::File(_)]
+    ));
+    let by_default = run("--association-file f --cluster-name c");
+    assert!(matches!(
+        by_default.sources[..],
+        [AssociationSource::File(_), AssociationSource::Eks { .. }]
+    ));
+}
+
+#[test]
+fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
+    let cases = [
+        ("--association-sources file", "--association-file"),
+        (
+            "--association-sources eks --association-file f",
+            "--association-file",
+        ),
+        ("--association-sources eks,eks", "--association-sources"),
+        ("--association-sources nowhere", "--association-sources"),
+        ("--bind-hosts localhost", "--bind-hosts"),
+        ("--bind-hosts 0.0.0.0", "--bind-hosts"),
+        ("--bind-hosts [::]", "--bind-hosts"),
+        ("--bind-hosts [fd00::1] --disable-ipv6", "--bind-hosts"),
+        ("--port 65536", "--port"),
+        ("--port 90 --probe-port 90", "--probe-port"),
+        ("--metrics-address 2705", "--metrics-address"),
+        ("--session-duration 15m", "--session-duration"),
+        ("--session-duration 13h", "--session-duration"),
+        ("--session-duration -1h", "--session-duration"),
+        ("--session-duration soon", "--session-duration"),
+        ("--link-kind tun", "--link-kind"),
+        ("--log-format xml", "--log-format"),
+        ("--log-level loud", "--log-level"),
+        ("--no-such-flag", "--no-such-flag"),
+    ];
+    for (args, flag) in cases {
+        let line = refusal(&format!("run --cluster-name c {args}"));
+        assert!(line.contains(flag), "{args}: {line}");
+        assert_eq!(line.lines().count(), 1, "{args}: {line}");
+    }
+}
+
+#[test]
+fn without_ipv6_only_the_ipv4_hosts_are_left() {
+    let config = run("--cluster-name c --disable-ipv6");
+    assert_eq!(
+        config.bind_hosts,
+        ["169.254.170.23".parse::<IpAddr>().unwrap()]
+    );
+}
+
+#[test]
+fn ipv6_hosts_may_stand_in_brackets_or_not() {
+    let config = run("--cluster-name c --bind-hosts [fd00:ec2::23],fd00::2,10.0.0.1");
+    let hosts: Vec<String> = config.bind_hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["fd00:ec2::23", "fd00::2", "10.0.0.1"]);
+}
+
+#[test]
+fn the_network_is_left_alone_when_asked_in_either_way() {
+    assert!(run("--cluster-name c --no-setup-network").network.is_none());
+    assert!(
+        run("--cluster-name c --setup-network=false")
+            .network
+            .is_none()
+    );
+    assert!(run("--cluster-name c --setup-network").network.is_some());
+}
+
+#[test]
+fn an_empty_metrics_address_turns_metrics_off() {
+    assert_eq!(
+        run("--cluster-name c --metrics-address=").metrics_address,
+        None
+    );
+}
+
+#[test]
+fn netsetup_ensures_unless_it_is_told_to_remove() {
+    assert!(matches!(
+        parse("netsetup"),
+        Ok(Command::Netsetup(_, NetsetupAction::Ensure))
+    ));
+    assert!(matches!(
+        parse("netsetup --remove"),
+        Ok(Command::Netsetup(_, NetsetupAction::Remove))
+    ));
+}
+
+#[test]
+fn help_is_not_an_error() {
+    assert!(matches!(parse("run --help"), Err(Error::Help(_))));
+    assert!(matches!(parse("version"), Ok(Command::Version)));
+}
