@@ -87,7 +87,7 @@ fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
         ("--metrics-address 2705", "--metrics-address"),
         ("--session-duration 15m", "--session-duration"),
         ("--session-duration 13h", "--session-duration"),
-        ("--session-duration -1h", "--session-duration"),
+        ("--session-duration=-1h", "--session-duration"),
         ("--session-duration soon", "--session-duration"),
         ("--link-kind tun", "--link-kind"),
         ("--log-format xml", "--log-format"),

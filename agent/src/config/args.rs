@@ -1,0 +1,152 @@
+//! The flags and their environment variables, as clap reads them.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{LinkKind, LogFormat, LogLevel, StsEndpoints};
+
+/// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
+const SESSION_DURATION: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(30 * 60)..=Duration::from_secs(12 * 60 * 60);
+
+/// The per-node AWS credential agent for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "credlet", disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Serve AWS credentials to the pods of this node
+    Run(Box<RunArgs>),
+    /// Set up the link and addresses that pods ask, and end
+    Netsetup(NetsetupArgs),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// This node's name in the API server [default: NODE_NAME, then the host name]
+    #[arg(long, env = "CREDLET_NODE_NAME")]
+    pub(super) node_name: Option<String>,
+    /// The cluster's name; required by the source `eks`
+    #[arg(long, env = "CREDLET_CLUSTER_NAME")]
+    pub(super) cluster_name: Option<String>,
+    #[command(flatten)]
+    pub(super) hosts: HostArgs,
+    /// The port that pods ask
+    #[arg(long, env = "CREDLET_PORT", default_value_t = 80)]
+    pub(super) port: u16,
+    /// The port of /healthz and /readyz, on the same hosts
+    #[arg(long, env = "CREDLET_PROBE_PORT", default_value_t = 2703)]
+    pub(super) probe_port: u16,
+    /// Where /metrics is served; empty turns it off
+    #[arg(
+        long,
+        env = "CREDLET_METRICS_ADDRESS",
+        default_value = "127.0.0.1:2705"
+    )]
+    pub(super) metrics_address: String,
+    /// Set up the link and addresses, and repair them while running
+    #[arg(
+        long,
+        env = "CREDLET_SETUP_NETWORK",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub(super) setup_network: bool,
+    /// Leave the link and addresses to somebody else
+    #[arg(long, overrides_with = "setup_network")]
+    pub(super) no_setup_network: bool,
+    /// Where associations come from, the first that knows one wins
+    /// [default: file (if there is one), eks]
+    #[arg(long, env = "CREDLET_ASSOCIATION_SOURCES", value_delimiter = ',')]
+    pub(super) association_sources: Option<Vec<SourceName>>,
+    /// The file of the source `file`, YAML or JSON
+    #[arg(long, env = "CREDLET_ASSOCIATION_FILE")]
+    pub(super) association_file: Option<PathBuf>,
+    /// How long a session lives: 30m to 12h, chained sessions 1h at most
+    #[arg(long, env = "CREDLET_SESSION_DURATION", default_value = "1h", value_parser = session_duration)]
+    pub(super) session_duration: Duration,
+    /// Which STS endpoint answers for the region
+    #[arg(long, env = "AWS_STS_REGIONAL_ENDPOINTS", value_enum, default_value_t = StsEndpoints::Regional)]
+    pub(super) sts_regional_endpoints: StsEndpoints,
+    /// A kubeconfig file [default: in-cluster, then the usual file]
+    #[arg(long, env = "CREDLET_KUBECONFIG")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// How logs look
+    #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub(super) log_format: LogFormat,
+    /// The least severe event that is logged
+    #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub(super) log_level: LogLevel,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NetsetupArgs {
+    /// Take away what an earlier call made
+    #[arg(long)]
+    pub(super) remove: bool,
+    #[command(flatten)]
+    pub(super) hosts: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HostArgs {
+    /// The addresses that pods ask
+    #[arg(
+        long,
+        env = "CREDLET_BIND_HOSTS",
+        value_delimiter = ',',
+        value_parser = host,
+        default_value = "169.254.170.23,[fd00:ec2::23]"
+    )]
+    pub(super) bind_hosts: Vec<IpAddr>,
+    /// Do without IPv6, whatever the kernel has
+    #[arg(long, env = "CREDLET_DISABLE_IPV6")]
+    pub(super) disable_ipv6: bool,
+    /// What carries the addresses
+    #[arg(long, env = "CREDLET_LINK_KIND", value_enum, default_value_t = LinkKind::Auto)]
+    pub(super) link_kind: LinkKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SourceName {
+    File,
+    Eks,
+}
+
+/// An address to listen on. The unspecified address would answer strangers on
+/// every network of the node, and no `Host` header could be checked against it.
+fn host(text: &str) -> Result<IpAddr, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .map(|inner| inner.parse::<Ipv6Addr>().map(IpAddr::V6));
+    let address = bare
+        .unwrap_or_else(|| text.parse())
+        .map_err(|_| "not an IP address".to_owned())?;
+    if address.is_unspecified() || address.is_multicast() {
+        return Err("not the address of one interface".to_owned());
+    }
+    Ok(address)
+}
+
+fn session_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a duration from 30m to 12h".to_owned();
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    if !SESSION_DURATION.contains(&duration) || duration.subsec_nanos() != 0 {
+        return Err(wrong());
+    }
+    Ok(duration)
+}
