@@ -1,14 +1,16 @@
 //! Who, then which, then what: the only place that knows all three.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures::future::select_all;
 use tokio::time::Instant;
 
-use crate::associations::{self, Associations};
+use crate::associations::{self, Associations, Known};
 use crate::credentials::{self, Key, Vault};
 use crate::identity::{self, Identity};
-use crate::model::Credentials;
+use crate::model::{Credentials, ServiceAccount};
 
 /// Why a caller gets no credentials: which of the three questions had no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,4 +59,68 @@ impl Broker {
         };
         Ok(self.vault.get(&key, deadline).await?)
     }
+
+    /// Keeps ready what the node's pods may ask for, so that a pod's first
+    /// request is a hit, and forgets what no pod uses or may use any more.
+    ///
+    /// Runs for the life of the process: it returns only when what it watches
+    /// has gone.
+    pub async fn keep_ready(self: Arc<Self>) -> &'static str {
+        let mut changes = self.associations.changes();
+        changes.push(self.identity.changes());
+        let mut used = HashMap::new();
+        loop {
+            // Seen before looking, so that a change while looking is looked at next.
+            for change in &mut changes {
+                change.mark_unchanged();
+            }
+            used = self.prepare(&used);
+            let any = select_all(changes.iter_mut().map(|change| Box::pin(change.changed())));
+            if any.await.0.is_err() {
+                return "the pods or a source of associations are no longer watched";
+            }
+        }
+    }
+
+    /// One turn of [`Self::keep_ready`]: from the accounts and keys in use
+    /// before to those in use now.
+    fn prepare(&self, before: &Used) -> Used {
+        let accounts = self.identity.accounts();
+        self.associations.retain(&accounts);
+        let used: Used = accounts
+            .into_iter()
+            .map(|account| {
+                let key = self.key_of(&account, before);
+                (account, key)
+            })
+            .collect();
+        let keys: HashSet<Key> = used.values().flatten().cloned().collect();
+        self.vault.retain(&keys);
+        for key in &keys {
+            self.vault.prefetch(key);
+        }
+        used
+    }
+
+    fn key_of(&self, account: &ServiceAccount, before: &Used) -> Option<Key> {
+        let previous = before.get(account);
+        if previous.is_none() {
+            // Once only: an account without an association would cost its
+            // source a call at every change on the node.
+            self.associations.prefetch(account);
+        }
+        match self.associations.peek(account) {
+            Known::Is(association) => Some(Key {
+                account: account.clone(),
+                association,
+            }),
+            Known::None => None,
+            // Not a reason to drop what was good when last heard of.
+            Known::Unknown => previous.cloned().flatten(),
+        }
+    }
 }
+
+/// The accounts of the node's live pods, each with the credentials that its
+/// pods use, as far as known.
+type Used = HashMap<ServiceAccount, Option<Key>>;

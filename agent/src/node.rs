@@ -1,1 +1,5 @@
 //! The daemon: composition, supervision, what operators look at.
+
+pub mod readiness;
+pub mod supervise;
+pub mod telemetry;

@@ -1,0 +1,75 @@
+//! Named gates: the agent is ready while all of them are open.
+//!
+//! A gate opens by an explicit call only, so that a task which died before it
+//! got there never reads as ready.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What must be so before pods are served well. `ALL` is in the order of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The link and the addresses are there.
+    Network,
+    /// The first full list of pods has arrived.
+    Pods,
+    /// The front doors accept connections, and the process is not ending.
+    Doors,
+}
+
+impl Gate {
+    const ALL: [Self; 3] = [Self::Network, Self::Pods, Self::Doors];
+
+    /// As `/readyz` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Pods => "pods",
+            Self::Doors => "doors",
+        }
+    }
+}
+
+/// All gates, closed at first. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<[AtomicBool; Gate::ALL.len()]>);
+
+impl Readiness {
+    /// Opens a gate.
+    pub fn open(&self, gate: Gate) {
+        self.0[gate as usize].store(true, Ordering::Release);
+    }
+
+    /// Closes a gate again.
+    pub fn close(&self, gate: Gate) {
+        self.0[gate as usize].store(false, Ordering::Release);
+    }
+
+    /// The gates that are closed; none when ready.
+    pub fn closed(&self) -> Vec<Gate> {
+        let is_closed = |gate: &Gate| !self.0[*gate as usize].load(Ordering::Acquire);
+        Gate::ALL.into_iter().filter(is_closed).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gate_is_closed_until_it_is_opened() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.closed(), Gate::ALL);
+        readiness.open(Gate::Pods);
+        assert_eq!(readiness.closed(), [Gate::Network, Gate::Doors]);
+    }
+
+    #[test]
+    fn an_open_gate_can_close_again() {
+        let readiness = Readiness::default();
+        Gate::ALL.map(|gate| readiness.open(gate));
+        assert!(readiness.closed().is_empty());
+        readiness.close(Gate::Doors);
+        assert_eq!(readiness.closed(), [Gate::Doors]);
+    }
+}
