@@ -1,3 +1,5 @@
+//! The command line, flag by flag.
+
 use super::*;
 
 fn parse(args: &str) -> Result<Command, Error> {
