@@ -1,2 +1,74 @@
-//! The `credlet` binary.
-fn main() {}
+//! The `credlet` binary: parse, run, error -> exit code.
+
+use std::process::ExitCode;
+
+use credlet::config::{Command, Config, Error, Network, NetsetupAction};
+use credlet::node::{self, telemetry};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The request path is a few microseconds of work; more threads than this only
+/// cost memory on large nodes.
+const MAX_WORKERS: usize = 4;
+
+/// What scripts expect of an impossible command line.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse(std::env::args_os()) {
+        Ok(Command::Run(config)) => run(*config),
+        Ok(Command::Netsetup(network, action)) => netsetup(&network, action),
+        Ok(Command::Version) => {
+            println!("credlet {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Err(Error::Help(text)) => {
+            print!("{text}");
+            Ok(())
+        }
+        Err(Error::Usage(line)) => {
+            eprintln!("credlet: {line}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("credlet: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), node::Error> {
+    telemetry::start(config.log);
+    harden();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    runtime(cores.min(MAX_WORKERS)).block_on(node::run(config))
+}
+
+fn netsetup(network: &Network, action: NetsetupAction) -> Result<(), node::Error> {
+    let said = runtime(1).block_on(node::network::once(network, action))?;
+    println!("{said}");
+    Ok(())
+}
+
+fn runtime(workers: usize) -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .expect("a process that just started can have threads")
+}
+
+/// No core dump, no debugger of the same user: the heap holds credentials. And
+/// as many files as the hard limit allows, since each caller is one.
+fn harden() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "core dumps could not be turned off");
+    }
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
