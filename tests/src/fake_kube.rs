@@ -1,1 +1,276 @@
 //! A stand-in for the Kubernetes API: list and watch of pods, with scripted faults.
+//!
+//! ```no_run
+//! # async fn demo() {
+//! use credlet_tests::fake_kube::{FakeKube, Fault, Pod, Verb};
+//! let kube = FakeKube::start().await;
+//! kube.apply(Pod::new("shop", "cart-0").account("cart").addresses(["10.0.0.7"]));
+//! kube.fail_next(Verb::Watch, Fault::Status(500));
+//! std::fs::write("kubeconfig", kube.kubeconfig()).unwrap();
+//! kube.called(Verb::Watch, 2).await; // the agent came back
+//! kube.delete("shop", "cart-0");
+//! # }
+//! ```
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+mod pod;
+mod server;
+
+use pod::Key;
+pub use pod::Pod;
+
+/// The node of every pod that names no other.
+pub const NODE: &str = "node-1";
+
+/// How long [`FakeKube::called`] waits for a call before the test fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The server. It runs until it is dropped, which cuts all its connections.
+pub struct FakeKube {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Mutex<JoinSet<()>>,
+}
+
+/// What a client can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// All pods, now.
+    List,
+    /// What happens to pods from a resource version on.
+    Watch,
+}
+
+/// A request that reached the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What was asked for.
+    pub verb: Verb,
+    /// The decoded query.
+    pub query: HashMap<String, String>,
+}
+
+/// What goes wrong with one request.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The answer has this HTTP status.
+    Status(u16),
+    /// The request is read and never answered.
+    Stall,
+    /// The connection is closed without an answer.
+    Cut,
+    /// The answer comes this much later.
+    Slow(Duration),
+    /// The answer is 200, and its body is no JSON.
+    Garbage,
+}
+
+/// What happens to every watch that is open, and to none that opens later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// A bookmark with the latest resource version.
+    Bookmark,
+    /// An `ERROR` event with this code; 410 is "too old resource version".
+    Error(u16),
+    /// The server ends the watch in an orderly way, as it does every few minutes.
+    End,
+    /// The connection breaks in the middle of the answer.
+    Cut,
+    /// A line that is no JSON.
+    Garbage,
+}
+
+impl FakeKube {
+    /// Listens on a free port of 127.0.0.1.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback has a free port");
+        Self::on(listener)
+    }
+
+    /// Serves on a listener of any network namespace.
+    pub fn on(listener: TcpListener) -> Self {
+        let address = listener.local_addr().expect("the listener is bound");
+        let shared = Arc::new(Shared::default());
+        let mut server = JoinSet::new();
+        server.spawn(server::serve(listener, Arc::clone(&shared)));
+        Self {
+            address,
+            shared,
+            server: Mutex::new(server),
+        }
+    }
+
+    /// The server's URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The text of a kubeconfig file that names this server.
+    pub fn kubeconfig(&self) -> String {
+        // JSON is YAML.
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "fake",
+            "clusters": [{"name": "fake", "cluster": {"server": self.url()}}],
+            "users": [{"name": "fake", "user": {}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+        })
+        .to_string()
+    }
+
+    /// Adds the pod, or replaces the one of its namespace and name.
+    pub fn apply(&self, pod: Pod) {
+        self.shared.change(|state, version| {
+            let pod = pod.at_version(version);
+            let event = match state.pods.insert(pod.key(), pod.clone()) {
+                None => "ADDED",
+                Some(_) => "MODIFIED",
+            };
+            Event::Pod(event, pod)
+        });
+    }
+
+    /// Deletes a pod, which must be there.
+    pub fn delete(&self, namespace: &str, name: &str) {
+        self.shared.change(|state, version| {
+            let key = (namespace.to_owned(), name.to_owned());
+            let pod = state.pods.remove(&key).expect("the pod is there");
+            Event::Pod("DELETED", pod.at_version(version))
+        });
+    }
+
+    /// Forgets all history: a watch from before gets the `ERROR` event 410.
+    pub fn compact(&self) {
+        let mut state = self.shared.state();
+        state.compacted = state.version;
+    }
+
+    /// Spoils the next request of this kind; further calls queue up.
+    pub fn fail_next(&self, verb: Verb, fault: Fault) {
+        self.shared.state().faults.push_back((verb, fault));
+    }
+
+    /// Does this to every watch that is open now.
+    pub fn interrupt(&self, interruption: Interruption) {
+        self.shared.change(|_, _| Event::Interruption(interruption));
+    }
+
+    /// Closes every connection and refuses new ones, until [`Self::up`].
+    pub async fn down(&self) {
+        let mut server = std::mem::take(&mut *self.server.lock().expect("no panic under it"));
+        server.shutdown().await;
+    }
+
+    /// Listens again, on the same port.
+    pub async fn up(&self) {
+        let listener = TcpListener::bind(self.address)
+            .await
+            .expect("nobody took the port");
+        let serve = server::serve(listener, Arc::clone(&self.shared));
+        self.server.lock().expect("no panic under it").spawn(serve);
+    }
+
+    /// Every request so far, the spoilt ones included.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.state().calls.clone()
+    }
+
+    /// Returns once `count` requests of this kind have come since the start.
+    ///
+    /// Panics if they do not come: the call that a test expects is its subject.
+    pub async fn called(&self, verb: Verb, count: usize) {
+        let mut changes = self.shared.changes.subscribe();
+        let enough = async {
+            while self.count(verb) < count {
+                changes.changed().await.expect("the state holds the sender");
+            }
+        };
+        if timeout(PATIENCE, enough).await.is_err() {
+            let calls = self.calls();
+            panic!("{count} calls of {verb:?} were expected; there were {calls:?}");
+        }
+    }
+
+    fn count(&self, verb: Verb) -> usize {
+        let state = self.shared.state();
+        state.calls.iter().filter(|call| call.verb == verb).count()
+    }
+}
+
+/// What the test and the server's connections share.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    pods: BTreeMap<Key, Pod>,
+    version: u64,
+    /// Watches from before this version get 410.
+    compacted: u64,
+    /// Everything that ever happened, with the version that it led to.
+    events: Vec<(u64, Event)>,
+    faults: VecDeque<(Verb, Fault)>,
+    calls: Vec<Call>,
+}
+
+#[derive(Clone)]
+enum Event {
+    Pod(&'static str, Pod),
+    Interruption(Interruption),
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under it")
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State, u64) -> Event) {
+        let mut state = self.state();
+        let version = state.version + 1;
+        let event = change(&mut state, version);
+        state.version = version;
+        state.events.push((version, event));
+        drop(state);
+        self.changes.send_replace(());
+    }
+
+    /// Records the call and hands out the fault that was meant for it.
+    fn record(&self, call: Call) -> Option<Fault> {
+        let mut state = self.state();
+        let meant = |(verb, _): &(Verb, Fault)| *verb == call.verb;
+        let fault = state.faults.iter().position(meant);
+        let fault = fault.and_then(|index| state.faults.remove(index));
+        state.calls.push(call);
+        drop(state);
+        self.changes.send_replace(());
+        fault.map(|(_, fault)| fault)
+    }
+
+    fn list(&self, node: Option<&str>) -> Value {
+        let state = self.state();
+        let pods = state.pods.values().filter(|pod| pod.is_on(node));
+        let items: Vec<&Value> = pods.map(Pod::json).collect();
+        json!({
+            "apiVersion": "v1",
+            "kind": "PodList",
+            "metadata": {"resourceVersion": state.version.to_string()},
+            "items": items,
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! The HTTP side of the stand-in.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, http};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::{Call, Event, Fault, Interruption, Pod, Shared, Verb};
+
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Accepts until dropped, which drops the connections too.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = listener.accept().await;
+        let (stream, _) = accepted.expect("a bound listener accepts");
+        connections.spawn(connection(stream, Arc::clone(&shared)));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let answer = service_fn(|request| answer(request, Arc::clone(&shared)));
+    let http = hyper::server::conn::http1::Builder::new();
+    // A client that goes away, or a scripted cut: neither is the server's error.
+    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+) -> Result<Response<Body>, io::Error> {
+    if request.uri().path() != "/api/v1/pods" || request.method() != http::Method::GET {
+        return Ok(failure(404));
+    }
+    let call = call(request.uri().query().unwrap_or_default());
+    let query = call.query.clone();
+    let verb = call.verb;
+    match shared.record(call) {
+        None => {}
+        Some(Fault::Slow(late)) => sleep(late).await,
+        Some(Fault::Status(code)) => return Ok(failure(code)),
+        Some(Fault::Stall) => pending::<()>().await,
+        Some(Fault::Cut) => return Err(io::ErrorKind::ConnectionAborted.into()),
+        Some(Fault::Garbage) => return Ok(Response::new(whole("{\"kind\": \"PodL".into()))),
+    }
+    let node = match query.get("fieldSelector").map(|it| it.split_once('=')) {
+        None => None,
+        Some(Some(("spec.nodeName", node))) => Some(node.to_owned()),
+        Some(_) => return Ok(failure(400)),
+    };
+    Ok(match verb {
+        Verb::List => json_response(StatusCode::OK, &shared.list(node.as_deref())),
+        Verb::Watch => match query.get("resourceVersion").map(|it| it.parse()) {
+            Some(Ok(from)) => watch(shared, node, from),
+            Some(Err(_)) | None => failure(400),
+        },
+    })
+}
+
+fn call(query: &str) -> Call {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    // The only characters that the API's own clients escape in these values.
+    let decoded = |text: &str| text.replace("%3D", "=").replace("%2F", "/");
+    let query: HashMap<_, _> = pairs
+        .map(|(key, value)| (key.to_owned(), decoded(value)))
+        .collect();
+    let verb = match query.get("watch").map(String::as_str) {
+        Some("true" | "1") => Verb::Watch,
+        Some(_) | None => Verb::List,
+    };
+    Call { verb, query }
+}
+
+fn watch(shared: Arc<Shared>, node: Option<String>, from: u64) -> Response<Body> {
+    let state = shared.state();
+    let too_old = from < state.compacted;
+    let opened_at = state.events.len();
+    let next = state
+        .events
+        .partition_point(|(version, _)| *version <= from);
+    drop(state);
+    let body = if too_old {
+        whole(line(&json!({"type": "ERROR", "object": status(410)})))
+    } else {
+        let reader = Reader {
+            changes: shared.changes.subscribe(),
+            shared,
+            node,
+            opened_at,
+            next,
+            closed: false,
+        };
+        StreamBody::new(reader.frames()).boxed_unsync()
+    };
+    Response::new(body)
+}
+
+/// One open watch.
+struct Reader {
+    shared: Arc<Shared>,
+    changes: tokio::sync::watch::Receiver<()>,
+    node: Option<String>,
+    /// Interruptions from before are not this watch's.
+    opened_at: usize,
+    next: usize,
+    closed: bool,
+}
+
+impl Reader {
+    fn frames(self) -> impl Stream<Item = Result<Frame<Bytes>, io::Error>> {
+        stream::unfold(self, |mut reader| async move {
+            if reader.closed {
+                return None;
+            }
+            let item = reader.item().await?;
+            reader.closed = item.is_err();
+            Some((item.map(Frame::data), reader))
+        })
+    }
+
+    /// `None` ends the watch well; an error cuts the connection.
+    async fn item(&mut self) -> Option<Result<Bytes, io::Error>> {
+        loop {
+            let at = self.next;
+            let event = self.shared.state().events.get(at).cloned();
+            let Some((version, event)) = event else {
+                self.changes.changed().await.ok()?;
+                continue;
+            };
+            self.next += 1;
+            match event {
+                Event::Pod(kind, pod) if pod.is_on(self.node.as_deref()) => {
+                    return Some(Ok(pod_line(kind, &pod)));
+                }
+                Event::Pod(..) => {}
+                Event::Interruption(_) if at < self.opened_at => {}
+                Event::Interruption(Interruption::Bookmark) => return Some(Ok(bookmark(version))),
+                Event::Interruption(Interruption::Error(code)) => {
+                    let error = json!({"type": "ERROR", "object": status(code)});
+                    return Some(Ok(line(&error)));
+                }
+                Event::Interruption(Interruption::End) => return None,
+                Event::Interruption(Interruption::Cut) => {
+                    return Some(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                Event::Interruption(Interruption::Garbage) => {
+                    return Some(Ok("{\"type\": nonsense}\n".into()));
+                }
+            }
+        }
+    }
+}
+
+fn pod_line(kind: &str, pod: &Pod) -> Bytes {
+    line(&json!({"type": kind, "object": pod.json()}))
+}
+
+fn bookmark(version: u64) -> Bytes {
+    let metadata = json!({"resourceVersion": version.to_string()});
+    let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata});
+    line(&json!({"type": "BOOKMARK", "object": object}))
+}
+
+fn line(value: &Value) -> Bytes {
+    format!("{value}\n").into()
+}
+
+fn status(code: u16) -> Value {
+    let status = StatusCode::from_u16(code).expect("a test scripts real codes");
+    let reason = match code {
+        404 => "NotFound",
+        410 => "Expired",
+        500 => "InternalError",
+        _ => "Unknown",
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Status",
+        "metadata": {},
+        "status": "Failure",
+        "message": status.canonical_reason(),
+        "reason": reason,
+        "code": code,
+    })
+}
+
+fn failure(code: u16) -> Response<Body> {
+    let status_code = StatusCode::from_u16(code).expect("a test scripts real codes");
+    json_response(status_code, &status(code))
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(whole(value.to_string().into()));
+    *response.status_mut() = status;
+    let json = http::HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes)
+        .map_err(|never: Infallible| match never {})
+        .boxed_unsync()
+}
