@@ -1,5 +1,7 @@
-//! What credlet is tested with: stand-ins for what it talks to, and a node to run it on.
+//! What credlet is tested with: stand-ins for what it talks to, a node to run it on,
+//! and a pod's view of it.
 
+pub mod client;
 pub mod fake_aws;
 pub mod fake_kube;
 pub mod node;
