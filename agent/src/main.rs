@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use credlet::config::{Command, Config, Error, Network, NetsetupAction};
+use credlet::config::{Command, Config, Error, NetsetupAction, Network};
 use credlet::node::{self, telemetry};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
