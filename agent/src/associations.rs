@@ -12,6 +12,9 @@ use crate::model::{Association, ServiceAccount};
 pub mod eks;
 pub mod file;
 
+#[cfg(test)]
+mod tests;
+
 /// One place where associations are declared.
 pub trait Source: Send + Sync {
     /// For logs, labels and the command line.
@@ -76,32 +79,58 @@ pub struct Associations {
 }
 
 impl Associations {
-    /// The first source that knows one wins; one that fails ends the search.
+    /// The earlier a source, the more it counts.
+    pub fn new(sources: Vec<Box<dyn Source>>) -> Self {
+        Self { sources }
+    }
+
+    /// The first source that knows one wins; one that fails ends the search,
+    /// because a later one's answer might be the wrong role.
     pub async fn find(
         &self,
         account: &ServiceAccount,
         deadline: Instant,
     ) -> Result<Arc<Association>, Error> {
-        todo!()
+        for source in &self.sources {
+            if let Some(association) = source.find(account, deadline).await? {
+                return Ok(association);
+            }
+        }
+        Err(Error::None(account.clone()))
     }
 
     /// As [`Self::find`], from what is known already.
     pub fn peek(&self, account: &ServiceAccount) -> Known {
-        todo!()
+        let answers = self.sources.iter().map(|source| source.peek(account));
+        let decisive = |known: &Known| match known {
+            Known::Is(_) | Known::Unknown => true,
+            Known::None => false,
+        };
+        answers.into_iter().find(decisive).unwrap_or(Known::None)
     }
 
-    /// Learns the account's association, for later. Does not wait.
+    /// Learns the account's association, for later. Does not wait, so a source
+    /// behind one that has to be asked first is asked by a later call.
     pub fn prefetch(&self, account: &ServiceAccount) {
-        todo!()
+        for source in &self.sources {
+            match source.peek(account) {
+                Known::Is(_) => return,
+                Known::None => {}
+                Known::Unknown => return source.prefetch(account),
+            }
+        }
     }
 
     /// Forgets all accounts but these.
     pub fn retain(&self, accounts: &HashSet<ServiceAccount>) {
-        todo!()
+        for source in &self.sources {
+            source.retain(accounts);
+        }
     }
 
     /// One receiver a source: each changes whenever an answer may have changed.
     pub fn changes(&self) -> Vec<watch::Receiver<u64>> {
-        todo!()
+        let changes = self.sources.iter().map(|source| source.changes());
+        changes.collect()
     }
 }

@@ -1,1 +1,286 @@
 //! What every call to AWS shares: client settings, outcomes and their counts.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::{AppName, BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::time::Instant;
+
+use crate::cache::FETCH_TIMEOUT;
+
+#[cfg(test)]
+mod tests;
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one call may take, the agent's own credentials included. Two calls,
+/// as a chained session or a described association need, fit into one fetch.
+const CALL_TIMEOUT: Duration = Duration::from_millis(FETCH_TIMEOUT.as_secs() * 450);
+
+/// The longest message of AWS's that is passed on, in characters.
+const LONGEST_MESSAGE: usize = 300;
+
+/// No region is configured, so no endpoint of AWS is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no AWS region: AWS_REGION, the profile and the instance metadata service name none")]
+pub struct NoRegion;
+
+/// The AWS SDK's settings from where every SDK takes them: the environment, the
+/// profile files and, for a region that neither names, the instance metadata
+/// service. That last one costs a few milliseconds on EC2 and seconds elsewhere,
+/// so the manifests set `AWS_REGION`. No credentials are asked for yet.
+pub async fn load() -> Result<SdkConfig, NoRegion> {
+    let config = settings().load().await;
+    config.region().is_some().then_some(config).ok_or(NoRegion)
+}
+
+/// The settings that are the agent's own and not the environment's.
+///
+/// The SDK does not retry: the cache does, and counts on each call ending soon.
+pub fn settings() -> ConfigLoader {
+    let app = AppName::new(concat!("credlet-", env!("CARGO_PKG_VERSION")));
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_timeout(CALL_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .app_name(app.expect("letters, digits, dots and dashes"))
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .http_client(http_client())
+}
+
+/// One client for all services and credential providers, so that the roots of
+/// trust are in memory once.
+///
+/// Each SDK client tries its connector when it is built, by asking for one
+/// without settings. That one is never used, so it gets no TLS: the roots are
+/// read with the first call and not at start.
+fn http_client() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = ConnectorBuilder::default();
+        let Some(settings) = settings else {
+            return connector.build_http();
+        };
+        connector.set_connector_settings(Some(settings.clone()));
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .build()
+    })
+}
+
+/// The APIs that are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Api {
+    /// `sts:AssumeRole`.
+    AssumeRole,
+    /// `eks:ListPodIdentityAssociations`.
+    ListPodIdentityAssociations,
+    /// `eks:DescribePodIdentityAssociation`.
+    DescribePodIdentityAssociation,
+}
+
+/// How a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// AWS understood and refuses.
+    Denied,
+    /// AWS knows no such thing.
+    NotFound,
+    /// AWS asks to come back later.
+    Throttled,
+    /// No answer in time.
+    TimedOut,
+    /// AWS could not be reached, or failed itself, or the agent has no valid
+    /// credentials of its own.
+    Unavailable,
+    /// AWS answered what cannot be read.
+    Malformed,
+}
+
+/// A call that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// How.
+    pub fault: Fault,
+    /// AWS's code and message, or what kept the call from AWS. Holds no secret.
+    pub message: String,
+}
+
+/// Calls by API and outcome, and how long they took. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Calls that ended.
+    pub calls: Family<CallLabels, Counter>,
+    /// Seconds from a call's start to its end.
+    pub seconds: Family<ApiLabels, Histogram, fn() -> Histogram>,
+}
+
+/// What tells calls apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    api: Api,
+    outcome: Outcome,
+}
+
+/// What tells latencies apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApiLabels {
+    api: Api,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Outcome(Option<Fault>);
+
+impl Metrics {
+    /// Runs one call to its end, and counts it.
+    pub async fn call<T, E>(
+        &self,
+        api: Api,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let start = Instant::now();
+        let result = call.await.map_err(|error| Failure::of(&error));
+        let outcome = Outcome(result.as_ref().err().map(|failure| failure.fault));
+        self.calls.get_or_create(&CallLabels { api, outcome }).inc();
+        self.seconds
+            .get_or_create(&ApiLabels { api })
+            .observe(start.elapsed().as_secs_f64());
+        result
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = || Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0]);
+        Self {
+            calls: Family::default(),
+            seconds: Family::new_with_constructor(seconds),
+        }
+    }
+}
+
+impl Failure {
+    fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let (fault, message) = match error {
+            SdkError::TimeoutError(_) => (Fault::TimedOut, "no answer in time".to_owned()),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                (Fault::TimedOut, "no connection in time".to_owned())
+            }
+            SdkError::ResponseError(_) => (Fault::Malformed, "an unreadable answer".to_owned()),
+            SdkError::ServiceError(answer) => {
+                of_answer(answer.raw().status().as_u16(), answer.err())
+            }
+            // A foreign enum that may grow: what is not an answer is an outage.
+            _ => (Fault::Unavailable, causes(error)),
+        };
+        Self {
+            fault,
+            message: harmless(&message),
+        }
+    }
+}
+
+/// An answer that is not a success, or is one that the SDK cannot read.
+fn of_answer(status: u16, error: &impl ProvideErrorMetadata) -> (Fault, String) {
+    let Some(code) = error.code() else {
+        return match status {
+            200..300 => (Fault::Malformed, "an unreadable answer".to_owned()),
+            429 => (Fault::Throttled, "status 429".to_owned()),
+            _ => (
+                Fault::Unavailable,
+                format!("status {status} without a reason"),
+            ),
+        };
+    };
+    let fault = match code {
+        _ if THROTTLING_ERRORS.contains(&code) || status == 429 => Fault::Throttled,
+        _ if status >= 500 => Fault::Unavailable,
+        // The agent's own credentials; the next ones will do.
+        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => Fault::Unavailable,
+        "ResourceNotFoundException" => Fault::NotFound,
+        _ => Fault::Denied,
+    };
+    // AWS explains a signature by quoting the signed request, session token included.
+    let message = match code {
+        "IncompleteSignature" | "SignatureDoesNotMatch" => None,
+        _ => error.message(),
+    };
+    match message {
+        Some(message) => (fault, format!("{code}: {message}")),
+        None => (fault, code.to_owned()),
+    }
+}
+
+/// An error and what caused it: the SDK's own Display stops at the first.
+fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// One line of bounded length without access key ids.
+fn harmless(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let line: String = line.chars().take(LONGEST_MESSAGE).collect();
+    let words = line.split(' ').map(|word| {
+        let names_a_key = word.contains("AKIA") || word.contains("ASIA");
+        if names_a_key { "(access key)" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+impl EncodeLabelValue for Api {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+        let name = match self {
+            Self::AssumeRole => "AssumeRole",
+            Self::ListPodIdentityAssociations => "ListPodIdentityAssociations",
+            Self::DescribePodIdentityAssociation => "DescribePodIdentityAssociation",
+        };
+        EncodeLabelValue::encode(&name, encoder)
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+        let name = match self.0 {
+            None => "ok",
+            Some(Fault::Denied) => "denied",
+            Some(Fault::NotFound) => "not_found",
+            Some(Fault::Throttled) => "throttled",
+            Some(Fault::TimedOut) => "timed_out",
+            Some(Fault::Unavailable) => "unavailable",
+            Some(Fault::Malformed) => "malformed",
+        };
+        EncodeLabelValue::encode(&name, encoder)
+    }
+}

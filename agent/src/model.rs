@@ -173,7 +173,10 @@ impl Association {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Session {
     /// Tagged with cluster, namespace and service account; transitively.
-    Tagged,
+    Tagged {
+        /// The cluster's ARN, where the source knows it.
+        cluster_arn: Option<Arc<str>>,
+    },
     /// Without tags; a policy, if any, narrows the last role of the chain.
     Untagged {
         /// An IAM policy document in JSON.
