@@ -1,22 +1,33 @@
 //! Values that are fetched once for all who ask, refreshed ahead of need, and
 //! outlive an outage of where they come from.
 //!
-//! One scheduler ([`Scheduler::run`]) owns every fetch and every timer. Callers
-//! only look at what it has published and wait for it to publish more, so a
-//! caller that goes away cancels nothing, and callers who arrive together share
-//! one fetch.
+//! One task, [`Scheduler::run`], starts every fetch, publishes its result and
+//! times the next. Callers look at what is published, leave word that they want
+//! more, and wait: a caller that goes away cancels nothing, and callers who
+//! arrive together share one fetch.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
+
+mod entry;
+mod scheduler;
+#[cfg(test)]
+mod tests;
+
+use entry::{Answer, Demand, Entry};
+pub use scheduler::Scheduler;
+
+/// The longest that one fetch may take.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where values come from, and how they age.
 pub trait Fetch: Send + Sync + 'static {
@@ -30,7 +41,7 @@ pub trait Fetch: Send + Sync + 'static {
     /// Fetches once. The cache bounds its time and survives its panic.
     fn fetch(&self, key: Self::Key) -> BoxFuture<'static, Result<Self::Value, Self::Error>>;
 
-    /// How long the value, fetched just now, may be used.
+    /// How the value, fetched just now, ages from `now` on.
     fn life(&self, value: &Self::Value, now: SystemTime) -> Life;
 
     /// Whether trying again soon can help.
@@ -40,7 +51,9 @@ pub trait Fetch: Send + Sync + 'static {
 /// How a value ages, in wall time. `None` is never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// When to fetch again ahead of need. `None`: only when somebody asks again.
+    /// When to fetch again ahead of need; a second from now at the earliest.
+    /// `None`: only when somebody asks, and the entry is forgotten with its
+    /// value's last use.
     pub refresh_at: Option<SystemTime>,
     /// Until when it is as good as new. After that a caller gets it only while
     /// fetching fails or is late.
@@ -49,7 +62,8 @@ pub struct Life {
     pub usable_until: Option<SystemTime>,
 }
 
-/// How soon a failed fetch is tried again.
+/// How soon a failed fetch is tried again: after twice the time with each failure
+/// in a row, up to a quarter earlier, so that nodes do not come in step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     /// An outage, which may end any moment: from half a second up to half a minute.
@@ -61,13 +75,14 @@ pub enum Patience {
 /// Why there is no value.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error<E> {
-    /// The last fetch failed; the next one is under way or scheduled.
+    /// The last fetch failed; the next is under way or scheduled.
     #[error("{0}")]
     Fetch(E),
-    /// The last fetch panicked or took too long.
+    /// The last fetch panicked, took longer than [`FETCH_TIMEOUT`], or brought
+    /// what was past its use; the next is under way or scheduled.
     #[error("{0}")]
     Broken(&'static str),
-    /// The fetch goes on, but not within this caller's time.
+    /// The first fetch goes on, but not within this caller's time.
     #[error("no answer in time; the fetch goes on")]
     Deadline,
 }
@@ -88,11 +103,11 @@ pub struct Summary<K> {
 /// How an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// No value yet, and no failure.
+    /// No usable value, and no failure: a fetch is due or under way.
     Pending,
-    /// A value, and the last fetch was well.
+    /// A usable value, and the last fetch was well.
     Fresh,
-    /// A value, but the last fetch failed.
+    /// A usable value, but the last fetch failed.
     Stale,
     /// No usable value; the last fetch failed.
     Failed,
@@ -100,77 +115,148 @@ pub enum State {
 
 /// The readers' side. Cheap to clone.
 pub struct Cache<F: Fetch> {
-    clock: Clock,
-    fetch: Arc<F>,
+    shared: Arc<Shared<F>>,
 }
 
-/// The one task that fetches, refreshes, retries and forgets.
-pub struct Scheduler<F: Fetch> {
-    cache: Cache<F>,
+/// What readers and the scheduler share.
+struct Shared<F: Fetch> {
+    fetch: F,
+    clock: Clock,
+    entries: RwLock<Entries<F>>,
+    /// Wakes the scheduler: an entry was queued.
+    queued: Notify,
+    changes: watch::Sender<u64>,
+}
+
+type Entries<F> = HashMap<<F as Fetch>::Key, Entry<F>>;
+
+impl<F: Fetch> Shared<F> {
+    fn read(&self) -> RwLockReadGuard<'_, Entries<F>> {
+        self.entries.read().expect("nothing panics under the lock")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Entries<F>> {
+        self.entries.write().expect("nothing panics under the lock")
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
 }
 
 impl<F: Fetch> Cache<F> {
     /// An empty cache, and the scheduler without which it never fills.
     pub fn new(fetch: F, clock: Clock) -> (Self, Scheduler<F>) {
-        todo!()
+        let shared = Arc::new(Shared {
+            fetch,
+            clock,
+            entries: RwLock::default(),
+            queued: Notify::new(),
+            changes: watch::Sender::new(0),
+        });
+        let scheduler = Scheduler::new(shared.clone());
+        (Self { shared }, scheduler)
     }
 
     /// The value, from the cache if it is fresh, else as soon as a fetch ends.
     ///
-    /// At `deadline` a value that is no longer fresh but usable is better than
-    /// none; without one the answer is [`Error::Deadline`]. A failure is
-    /// answered at once until the next attempt, which the scheduler times.
+    /// A failed fetch is answered with what is usable still, else with the
+    /// failure, and so is everybody who asks before the next one starts.
+    /// At `deadline` the answer is what is usable still, else the last failure,
+    /// else [`Error::Deadline`].
     pub async fn get(
         &self,
         key: &F::Key,
         deadline: Instant,
     ) -> Result<Arc<F::Value>, Error<F::Error>> {
-        todo!()
+        loop {
+            if let Some(answer) = self.ready(key) {
+                return answer;
+            }
+            let mut end = match self.demand(key) {
+                Demand::Answered(answer) => return answer,
+                Demand::Awaits(end) => end,
+            };
+            match timeout_at(deadline, end.wait_for(Option::is_some)).await {
+                Ok(Ok(answer)) => return answer.clone().expect("it was waited for"),
+                // The entry was forgotten, and its fetch with it.
+                Ok(Err(_)) => {}
+                Err(_) => return self.last_resort(key),
+            }
+        }
     }
 
     /// The value if there is a usable one. Fetches nothing.
     pub fn peek(&self, key: &F::Key) -> Option<Arc<F::Value>> {
-        todo!()
+        let now = self.shared.clock.now();
+        self.shared.read().get(key)?.usable(now).cloned()
     }
 
-    /// Fetches the value unless it is there or on its way. Does not wait.
+    /// Fetches the value unless it is there, on its way, or failed and due for
+    /// another attempt. Does not wait.
     pub fn prefetch(&self, key: &F::Key) {
-        todo!()
+        if self.ready(key).is_none() {
+            self.demand(key);
+        }
     }
 
     /// Forgets every entry whose key is not in `keep`, fetches under way included.
     pub fn retain(&self, keep: &HashSet<F::Key>) {
-        todo!()
-    }
-
-    /// Forgets one entry.
-    pub fn forget(&self, key: &F::Key) {
-        todo!()
+        let gone: Vec<_> = self
+            .shared
+            .write()
+            .extract_if(|key, _| !keep.contains(key))
+            .collect();
+        if !gone.is_empty() {
+            self.shared.changed();
+        }
     }
 
     /// Changes whenever a value was published or has gone.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.shared.changes.subscribe()
     }
 
-    /// Every entry, in no order.
+    /// Every entry as it stands now, in no order.
     pub fn summaries(&self) -> Vec<Summary<F::Key>> {
-        todo!()
+        let now = self.shared.clock.now();
+        let entries = self.shared.read();
+        entries
+            .iter()
+            .map(|(key, entry)| entry.summary(key, now))
+            .collect()
+    }
+
+    fn ready(&self, key: &F::Key) -> Option<Answer<F>> {
+        let now = self.shared.clock.now();
+        self.shared.read().get(key)?.answer(now)
+    }
+
+    fn demand(&self, key: &F::Key) -> Demand<F> {
+        let now = self.shared.clock.now();
+        let demand = self
+            .shared
+            .write()
+            .entry(key.clone())
+            .or_default()
+            .demand(now);
+        self.shared.queued.notify_one();
+        demand
+    }
+
+    fn last_resort(&self, key: &F::Key) -> Answer<F> {
+        let now = self.shared.clock.now();
+        match self.shared.read().get(key) {
+            Some(entry) => entry.last_resort(now),
+            None => Err(Error::Deadline),
+        }
     }
 }
 
 impl<F: Fetch> Clone for Cache<F> {
     fn clone(&self) -> Self {
-        todo!()
+        Self {
+            shared: self.shared.clone(),
+        }
     }
 }
-
-impl<F: Fetch> Scheduler<F> {
-    /// Runs until dropped; every cache handle must be dropped for it to return.
-    pub async fn run(self) {
-        todo!()
-    }
-}
-
-/// The longest that one fetch may take.
-pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,6 +6,8 @@
 //! them, so that a test under `start_paused` lives through a day in
 //! milliseconds.
 
+#[cfg(test)]
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -17,7 +19,16 @@ pub struct Clock(Source);
 #[derive(Clone, Copy, Debug)]
 enum Source {
     System,
-    Tokio { wall: SystemTime, at: Instant },
+    Tokio {
+        wall: SystemTime,
+        at: Instant,
+    },
+    #[cfg(test)]
+    Stepped {
+        wall: SystemTime,
+        at: Instant,
+        ahead: &'static AtomicU64,
+    },
 }
 
 impl Clock {
@@ -34,11 +45,23 @@ impl Clock {
         })
     }
 
+    /// As [`Self::paused`], for a machine whose wall clock goes `ahead` by so
+    /// many seconds without its timers: it was suspended, or its clock was set.
+    #[cfg(test)]
+    pub(crate) fn stepped(wall: SystemTime, ahead: &'static AtomicU64) -> Self {
+        let at = Instant::now();
+        Self(Source::Stepped { wall, at, ahead })
+    }
+
     /// Wall time.
     pub fn now(&self) -> SystemTime {
         match self.0 {
             Source::System => SystemTime::now(),
             Source::Tokio { wall, at } => wall + at.elapsed(),
+            #[cfg(test)]
+            Source::Stepped { wall, at, ahead } => {
+                wall + at.elapsed() + Duration::from_secs(ahead.load(Ordering::Relaxed))
+            }
         }
     }
 

@@ -4,16 +4,35 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cache;
+use crate::cache::{self, Cache, Fetch, Life, Patience, State};
 use crate::clock::Clock;
 use crate::model::{Association, Credentials, ServiceAccount};
 
 pub mod sts;
+#[cfg(test)]
+mod tests;
+
+/// What is left at least of what is served while AWS answers: the widest window
+/// in which SDKs refresh early (botocore, Java, .NET).
+pub const FRESH_LEFT: Duration = Duration::from_secs(15 * 60);
+
+/// What is left at least of what is served at all: a request that a pod signs
+/// now must still be valid when it arrives, by a clock that may be another.
+pub const USABLE_LEFT: Duration = Duration::from_secs(60);
+
+/// Between the latest refresh and the end of freshness: time for some retries.
+const REFRESH_SLACK: Duration = Duration::from_secs(60);
+
+/// STS issues sessions of 15 minutes to 12 hours. Anything far from that says
+/// that this node's clock is not AWS's.
+const SHORTEST_SESSION: Duration = Duration::from_secs(5 * 60);
+const LONGEST_SESSION: Duration = Duration::from_secs(13 * 60 * 60);
 
 /// What credentials are of. Pods of one account share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,28 +83,133 @@ pub enum Refusal {
 /// Why there are no credentials.
 pub type Error = cache::Error<Refusal>;
 
-/// The node's credentials. Cheap to clone.
+/// The node's credentials: one entry a key. Cheap to clone.
 #[derive(Clone)]
-pub struct Vault {}
+pub struct Vault {
+    cache: Cache<Assume>,
+    clock: Clock,
+}
+
+/// How a vault stands now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Entries whose first fetch is under way.
+    pub pending: usize,
+    /// Entries whose last fetch was well.
+    pub fresh: usize,
+    /// Entries that serve unexpired credentials although the last fetch failed.
+    pub stale: usize,
+    /// Entries that have nothing to serve because the last fetch failed.
+    pub failed: usize,
+    /// The life left of those credentials, of all that would be served, which
+    /// expire first.
+    pub shortest: Option<Duration>,
+}
 
 impl Vault {
     /// An empty vault, and the future that fills and refreshes it.
     pub fn new(exchange: Arc<dyn Exchange>, clock: Clock) -> (Self, BoxFuture<'static, ()>) {
-        todo!()
+        let (cache, scheduler) = Cache::new(Assume { exchange, clock }, clock);
+        (Self { cache, clock }, scheduler.run().boxed())
     }
 
-    /// The key's credentials; see [`cache::Cache::get`] for the deadline.
+    /// The key's credentials; see [`Cache::get`] for failures and the deadline.
+    ///
+    /// While AWS answers, [`FRESH_LEFT`] or more is left of them; never less
+    /// than [`USABLE_LEFT`].
     pub async fn get(&self, key: &Key, deadline: Instant) -> Result<Arc<Credentials>, Error> {
-        todo!()
+        self.cache.get(key, deadline).await
     }
 
     /// Fetches them unless they are there or on their way. Does not wait.
     pub fn prefetch(&self, key: &Key) {
-        todo!()
+        self.cache.prefetch(key);
     }
 
     /// Forgets the credentials of every other key.
     pub fn retain(&self, keep: &HashSet<Key>) {
-        todo!()
+        self.cache.retain(keep);
+    }
+
+    /// How many entries are in which state, and what is left.
+    pub fn standing(&self) -> Standing {
+        let now = self.clock.now();
+        let mut standing = Standing::default();
+        for entry in self.cache.summaries() {
+            let (count, serves) = match entry.state {
+                State::Pending => (&mut standing.pending, false),
+                State::Fresh => (&mut standing.fresh, true),
+                State::Stale => (&mut standing.stale, true),
+                State::Failed => (&mut standing.failed, false),
+            };
+            *count += 1;
+            if let Some(end) = entry.usable_until.filter(|_| serves) {
+                let left = (end + USABLE_LEFT).duration_since(now).unwrap_or_default();
+                standing.shortest = Some(standing.shortest.map_or(left, |least| least.min(left)));
+            }
+        }
+        standing
+    }
+}
+
+/// An exchange as what a cache fetches from.
+struct Assume {
+    exchange: Arc<dyn Exchange>,
+    clock: Clock,
+}
+
+impl Fetch for Assume {
+    type Key = Key;
+    type Value = Credentials;
+    type Error = Refusal;
+
+    fn fetch(&self, key: Key) -> BoxFuture<'static, Result<Credentials, Refusal>> {
+        let clock = self.clock;
+        self.exchange
+            .exchange(key)
+            .map(move |answer| answer.and_then(|credentials| plausible(credentials, clock.now())))
+            .boxed()
+    }
+
+    fn life(&self, credentials: &Credentials, now: SystemTime) -> Life {
+        life(credentials.expires_at, now, fastrand::f64())
+    }
+
+    fn patience(&self, refusal: &Refusal) -> Patience {
+        match refusal {
+            Refusal::Denied(_) => Patience::Late,
+            Refusal::Throttled | Refusal::Unavailable(_) | Refusal::Malformed(_) => Patience::Soon,
+        }
+    }
+}
+
+fn plausible(credentials: Credentials, now: SystemTime) -> Result<Credentials, Refusal> {
+    let left = credentials.left(now);
+    if left < SHORTEST_SESSION {
+        return Err(Refusal::Malformed(
+            "credentials that expire within five minutes (is this node's clock right?)",
+        ));
+    }
+    if left > LONGEST_SESSION {
+        return Err(Refusal::Malformed(
+            "credentials that expire in more than thirteen hours (is this node's clock right?)",
+        ));
+    }
+    Ok(credentials)
+}
+
+/// Refresh after 40 to 50 % of the session, by `jitter` in 0..1. A session of
+/// less than twice [`FRESH_LEFT`] is not asked for, but AWS may know better: it
+/// is fresh for its first half.
+fn life(expires_at: SystemTime, now: SystemTime, jitter: f64) -> Life {
+    let session = expires_at.duration_since(now).unwrap_or_default();
+    let fresh = session.saturating_sub(FRESH_LEFT.min(session / 2));
+    let refresh = session
+        .mul_f64(0.4 + jitter / 10.0)
+        .min(fresh.saturating_sub(REFRESH_SLACK));
+    Life {
+        refresh_at: Some(now + refresh),
+        fresh_until: Some(now + fresh),
+        usable_until: Some(now + session.saturating_sub(USABLE_LEFT)),
     }
 }

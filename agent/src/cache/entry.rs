@@ -1,0 +1,252 @@
+//! One entry of a cache: what is known under a key, and what comes next.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id};
+use tokio::time::Instant;
+
+use super::{Error, Fetch, Life, Patience, State, Summary};
+use crate::clock::Clock;
+
+/// What a caller is told.
+pub(super) type Answer<F> = Result<Arc<<F as Fetch>::Value>, Error<<F as Fetch>::Error>>;
+
+/// Tells everybody who waits for a fetch. Dropped unused, it tells them that
+/// the entry was forgotten.
+type End<F> = watch::Sender<Option<Answer<F>>>;
+
+/// How a fetch ended.
+pub(super) type Outcome<F> = Result<Kept<<F as Fetch>::Value>, Failed<<F as Fetch>::Error>>;
+
+/// A value, and how it ages.
+pub(super) struct Kept<V> {
+    pub(super) value: Arc<V>,
+    pub(super) life: Life,
+    pub(super) fetched_at: SystemTime,
+}
+
+/// A failure, and how soon to try again.
+pub(super) struct Failed<E> {
+    pub(super) error: Error<E>,
+    pub(super) patience: Patience,
+}
+
+/// What a caller gets who asked for a fetch.
+pub(super) enum Demand<F: Fetch> {
+    Answered(Answer<F>),
+    Awaits(watch::Receiver<Option<Answer<F>>>),
+}
+
+/// What is to be done about an entry at rest.
+#[derive(Clone, Copy)]
+pub(super) enum Due {
+    Fetch,
+    Forget,
+}
+
+pub(super) struct Entry<F: Fetch> {
+    kept: Option<Kept<F::Value>>,
+    /// The last fetch's failure; none once a fetch was well.
+    failure: Option<Failure<F::Error>>,
+    work: Work<F>,
+    /// What was said of it last, so that only changes are logged.
+    reported: State,
+}
+
+struct Failure<E> {
+    error: Error<E>,
+    in_a_row: u32,
+    retry_at: Instant,
+}
+
+enum Work<F: Fetch> {
+    /// The failure or else the value's life says when to fetch next.
+    Resting,
+    /// Waits for its turn, since then.
+    Queued(Instant, End<F>),
+    /// The task that fetches.
+    Running(AbortHandle, End<F>),
+}
+
+impl<F: Fetch> Default for Entry<F> {
+    fn default() -> Self {
+        Self {
+            kept: None,
+            failure: None,
+            work: Work::Resting,
+            reported: State::Pending,
+        }
+    }
+}
+
+/// Nobody may learn what is fetched for an entry that was forgotten.
+impl<F: Fetch> Drop for Entry<F> {
+    fn drop(&mut self) {
+        if let Work::Running(task, _) = &self.work {
+            task.abort();
+        }
+    }
+}
+
+impl<F: Fetch> Entry<F> {
+    /// The value if it may be used at all.
+    pub(super) fn usable(&self, now: SystemTime) -> Option<&Arc<F::Value>> {
+        let kept = self.kept.as_ref()?;
+        is_before(now, kept.life.usable_until).then_some(&kept.value)
+    }
+
+    /// What is told without waiting; `None` if a fetch must be awaited.
+    pub(super) fn answer(&self, now: SystemTime) -> Option<Answer<F>> {
+        if let Some(value) = self.usable(now)
+            && (self.failure.is_some() || self.is_fresh(now))
+        {
+            return Some(Ok(value.clone()));
+        }
+        match (&self.work, &self.failure) {
+            (Work::Resting, Some(failure)) => Some(Err(failure.error.clone())),
+            (Work::Resting, None) | (Work::Queued(..) | Work::Running(..), _) => None,
+        }
+    }
+
+    /// What is told to a caller who can wait no longer.
+    pub(super) fn last_resort(&self, now: SystemTime) -> Answer<F> {
+        match (self.usable(now), &self.failure) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, Some(failure)) => Err(failure.error.clone()),
+            (None, None) => Err(Error::Deadline),
+        }
+    }
+
+    /// Queues a fetch unless there is an answer or a fetch to wait for.
+    pub(super) fn demand(&mut self, now: SystemTime) -> Demand<F> {
+        if let Some(answer) = self.answer(now) {
+            return Demand::Answered(answer);
+        }
+        Demand::Awaits(self.queue().subscribe())
+    }
+
+    /// When something is to be done about it, if nothing is being done.
+    pub(super) fn due(&self, clock: Clock) -> Option<(Instant, Due)> {
+        match self.work {
+            Work::Resting => {}
+            Work::Queued(..) | Work::Running(..) => return None,
+        }
+        if let Some(failure) = &self.failure {
+            return Some((failure.retry_at, Due::Fetch));
+        }
+        let at = |wall| Instant::now() + clock.until(wall);
+        let life = self.kept.as_ref()?.life;
+        match (life.refresh_at, life.usable_until) {
+            (Some(refresh), _) => Some((at(refresh), Due::Fetch)),
+            (None, Some(end)) => Some((at(end), Due::Forget)),
+            (None, None) => None,
+        }
+    }
+
+    /// Lets it wait for a fetch, if it does not already.
+    pub(super) fn queue(&mut self) -> &End<F> {
+        if let Work::Resting = self.work {
+            self.work = Work::Queued(Instant::now(), End::<F>::new(None));
+        }
+        match &self.work {
+            Work::Queued(_, end) | Work::Running(_, end) => end,
+            Work::Resting => unreachable!("it was queued just now"),
+        }
+    }
+
+    /// Since when it waits for its turn.
+    pub(super) fn queued_since(&self) -> Option<Instant> {
+        match self.work {
+            Work::Queued(since, _) => Some(since),
+            Work::Resting | Work::Running(..) => None,
+        }
+    }
+
+    /// Its turn has come.
+    pub(super) fn run(&mut self, task: AbortHandle) {
+        self.work = match mem::replace(&mut self.work, Work::Resting) {
+            Work::Queued(_, end) => Work::Running(task, end),
+            Work::Resting | Work::Running(..) => unreachable!("only a queued entry gets its turn"),
+        };
+    }
+
+    /// Whether that task fetches for this very entry, and not for one of the
+    /// same key that was forgotten.
+    pub(super) fn is_run_by(&self, task: Id) -> bool {
+        match &self.work {
+            Work::Running(handle, _) => handle.id() == task,
+            Work::Resting | Work::Queued(..) => false,
+        }
+    }
+
+    /// Takes a fetch's outcome and tells it to all who wait. Returns how the
+    /// entry stood when this was said last, and how it stands now.
+    pub(super) fn settle(&mut self, outcome: Outcome<F>, now: SystemTime) -> (State, State) {
+        let work = mem::replace(&mut self.work, Work::Resting);
+        match outcome {
+            Ok(kept) => {
+                self.kept = Some(kept);
+                self.failure = None;
+            }
+            Err(Failed { error, patience }) => {
+                let in_a_row = self.failure.as_ref().map_or(0, |last| last.in_a_row);
+                self.failure = Some(Failure {
+                    error,
+                    in_a_row: in_a_row.saturating_add(1),
+                    retry_at: Instant::now() + patience.after(in_a_row),
+                });
+            }
+        }
+        match work {
+            Work::Running(_, end) => {
+                end.send_replace(Some(self.last_resort(now)));
+            }
+            Work::Resting | Work::Queued(..) => unreachable!("only a running fetch ends"),
+        }
+        let state = self.state(now);
+        (mem::replace(&mut self.reported, state), state)
+    }
+
+    pub(super) fn summary(&self, key: &F::Key, now: SystemTime) -> Summary<F::Key> {
+        let kept = self.kept.as_ref();
+        Summary {
+            key: key.clone(),
+            state: self.state(now),
+            usable_until: kept.and_then(|kept| kept.life.usable_until),
+            fetched_at: kept.map(|kept| kept.fetched_at),
+        }
+    }
+
+    fn state(&self, now: SystemTime) -> State {
+        match (self.usable(now), &self.failure) {
+            (Some(_), None) => State::Fresh,
+            (Some(_), Some(_)) => State::Stale,
+            (None, Some(_)) => State::Failed,
+            (None, None) => State::Pending,
+        }
+    }
+
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| is_before(now, kept.life.fresh_until))
+    }
+}
+
+fn is_before(now: SystemTime, end: Option<SystemTime>) -> bool {
+    end.is_none_or(|end| now < end)
+}
+
+impl Patience {
+    /// How long to wait after a failure that followed that many in a row.
+    fn after(self, earlier: u32) -> Duration {
+        let (first, longest) = match self {
+            Self::Soon => (Duration::from_millis(500), Duration::from_secs(30)),
+            Self::Late => (Duration::from_secs(10), Duration::from_secs(60)),
+        };
+        let doubled = first.saturating_mul(2_u32.saturating_pow(earlier));
+        doubled.min(longest).mul_f64(1.0 - fastrand::f64() / 4.0)
+    }
+}

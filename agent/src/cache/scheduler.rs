@@ -1,0 +1,176 @@
+//! The one task of a cache that fetches, refreshes, retries and forgets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::entry::{Due, Failed, Kept, Outcome};
+use super::{Error, FETCH_TIMEOUT, Fetch, Patience, Shared, State};
+
+/// How many fetches may be under way; others wait in the order in which they
+/// were asked for.
+const FETCHES_AT_ONCE: usize = 32;
+
+/// How often wall time is looked at when nothing else happens: a machine that
+/// was suspended, or whose clock was set, is behind by this at most.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The shortest time between a fetch that was well and its refresh, whatever
+/// the value's life says.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+
+/// The one task that fetches, refreshes, retries and forgets.
+pub struct Scheduler<F: Fetch> {
+    shared: Arc<Shared<F>>,
+    fetches: JoinSet<Outcome<F>>,
+    keys: HashMap<Id, F::Key>,
+}
+
+impl<F: Fetch> Scheduler<F> {
+    pub(super) fn new(shared: Arc<Shared<F>>) -> Self {
+        Self {
+            shared,
+            fetches: JoinSet::new(),
+            keys: HashMap::new(),
+        }
+    }
+
+    /// Runs until it is dropped, which aborts the fetches that are under way.
+    pub async fn run(mut self) {
+        loop {
+            let next = self.sweep();
+            tokio::select! {
+                () = self.shared.queued.notified() => {}
+                () = sleep_until(next) => {}
+                Some(end) = self.fetches.join_next_with_id() => self.settle(end),
+            }
+        }
+    }
+
+    /// Does what is due for every entry. Returns when to look again; a look at
+    /// all costs less than timers for each: they are as many as a node's pods.
+    fn sweep(&mut self) -> Instant {
+        let now = Instant::now();
+        let mut next = now + LONGEST_SLEEP;
+        let mut entries = self.shared.write();
+        let before = entries.len();
+        entries.retain(|_, entry| match entry.due(self.shared.clock) {
+            None => true,
+            Some((at, _)) if at > now => {
+                next = next.min(at);
+                true
+            }
+            Some((_, Due::Fetch)) => {
+                entry.queue();
+                true
+            }
+            Some((_, Due::Forget)) => false,
+        });
+        let forgotten = before - entries.len();
+
+        let mut queue: Vec<_> = entries
+            .iter_mut()
+            .filter_map(|(key, entry)| Some((entry.queued_since()?, key, entry)))
+            .collect();
+        queue.sort_by_key(|(since, ..)| *since);
+        let free = FETCHES_AT_ONCE.saturating_sub(self.fetches.len());
+        for (_, key, entry) in queue.into_iter().take(free) {
+            let attempt = attempt(self.shared.clone(), key.clone());
+            let task = self.fetches.spawn(attempt);
+            self.keys.insert(task.id(), key.clone());
+            entry.run(task);
+        }
+        drop(entries);
+        if forgotten > 0 {
+            self.shared.changed();
+        }
+        next
+    }
+
+    /// Publishes what a fetch brought, unless its entry is gone.
+    fn settle(&mut self, end: Result<(Id, Outcome<F>), JoinError>) {
+        let (task, outcome) =
+            end.unwrap_or_else(|error| (error.id(), broken("the fetch panicked")));
+        let key = self
+            .keys
+            .remove(&task)
+            .expect("entered when it was spawned");
+        let error = outcome.as_ref().err().map(|failed| failed.error.clone());
+
+        let now = self.shared.clock.now();
+        let mut entries = self.shared.write();
+        let Some(entry) = entries.get_mut(&key).filter(|entry| entry.is_run_by(task)) else {
+            return;
+        };
+        let (before, after) = entry.settle(outcome, now);
+        drop(entries);
+
+        match error {
+            Some(error) => report_failure(&key, &error, before, after),
+            None => {
+                self.shared.changed();
+                report_success(&key, before);
+            }
+        }
+    }
+}
+
+/// One fetch, and what it means.
+async fn attempt<F: Fetch>(shared: Arc<Shared<F>>, key: F::Key) -> Outcome<F> {
+    let Ok(fetched) = timeout(FETCH_TIMEOUT, shared.fetch.fetch(key)).await else {
+        return broken("the fetch took longer than ten seconds");
+    };
+    let value = fetched.map_err(|error| Failed {
+        patience: shared.fetch.patience(&error),
+        error: Error::Fetch(error),
+    })?;
+    let now = shared.clock.now();
+    let mut life = shared.fetch.life(&value, now);
+    if life.usable_until.is_some_and(|end| end <= now) {
+        return broken("what was fetched is past its use");
+    }
+    life.refresh_at = life.refresh_at.map(|at| at.max(now + SHORTEST_LIFE));
+    Ok(Kept {
+        value: Arc::new(value),
+        life,
+        fetched_at: now,
+    })
+}
+
+fn broken<V, E>(why: &'static str) -> Result<Kept<V>, Failed<E>> {
+    Err(Failed {
+        error: Error::Broken(why),
+        patience: Patience::Soon,
+    })
+}
+
+fn report_failure<K, E>(key: &K, error: &Error<E>, before: State, after: State)
+where
+    K: std::fmt::Display,
+    E: std::fmt::Display,
+{
+    match (before, after) {
+        (State::Pending | State::Fresh, State::Stale) => {
+            tracing::warn!(%key, %error, "refresh failed; what is there is served while it lasts");
+        }
+        (State::Pending | State::Fresh, State::Failed) => {
+            tracing::warn!(%key, %error, "fetch failed");
+        }
+        (State::Stale, State::Failed) => {
+            tracing::error!(%key, %error, "fetching still fails, and what was there is used up");
+        }
+        (State::Stale, State::Stale)
+        | (State::Failed, State::Stale | State::Failed)
+        | (_, State::Pending | State::Fresh) => tracing::debug!(%key, %error, "fetch failed again"),
+    }
+}
+
+fn report_success<K: std::fmt::Display>(key: &K, before: State) {
+    match before {
+        State::Pending | State::Fresh => tracing::debug!(%key, "fetched"),
+        State::Stale | State::Failed => tracing::info!(%key, "fetching works again"),
+    }
+}
