@@ -1,1 +1,252 @@
-//! The front doors: listeners, limits, deadlines.
+//! The front doors: listeners, limits, deadlines, and leaving without losing a request.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+
+mod container;
+mod guests;
+mod listen;
+mod metrics;
+mod wire;
+
+pub use guests::Limit;
+pub use listen::{BindError, Listeners, Prefer};
+pub use metrics::{Metrics, RefusedLabels, RequestLabels};
+pub use wire::Reason;
+
+use guests::{Guest, Guests};
+
+/// A request's head may not be larger, in bytes. Tokens are the largest part of
+/// an honest one, at about 2 KiB.
+const HEAD_LIMIT: usize = 16 * 1024;
+/// A request may not have more headers.
+const HEADER_LIMIT: usize = 64;
+/// How long to let the kernel recover where accepting fails for want of
+/// descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// An answer's last way out once draining is over.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// What a client may use, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at one time, all together.
+    pub connections: usize,
+    /// Connections at one time from one address.
+    pub connections_per_peer: usize,
+    /// How long a request's head may take, and how long a kept connection may
+    /// say nothing.
+    pub head: Duration,
+    /// How long the broker may take. The JS and PHP SDKs give up after 1 s.
+    pub answer: Duration,
+    /// How long a client may leave what was written unacknowledged.
+    pub stall: Duration,
+    /// How long a leaving agent goes on to accept what the kernel had already
+    /// given to it.
+    pub settle: Duration,
+    /// How long a leaving agent waits, after that, for the next request of a
+    /// kept connection: the one that it can tell about its end.
+    pub farewell: Duration,
+}
+
+impl Limits {
+    /// For a process that may open `files` files: a quarter, at least 64, stays
+    /// for everything but connections.
+    pub fn for_open_files(files: usize) -> Self {
+        let connections = files.saturating_sub((files / 4).max(64)).min(8192);
+        Self {
+            connections,
+            connections_per_peer: (connections / 8).max(1),
+            head: Duration::from_secs(10),
+            answer: Duration::from_millis(900),
+            stall: Duration::from_secs(10),
+            settle: Duration::from_millis(200),
+            farewell: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Answers on all listeners until `leave` is cancelled; returns when the last
+/// connection has ended, a few seconds later at most.
+///
+/// A leaving agent steers new connections to its successor, if one listens
+/// already, answers all that it has accepted, and closes each kept connection
+/// with its next answer.
+pub async fn run(
+    listeners: Listeners,
+    broker: Arc<Broker>,
+    limits: Limits,
+    metrics: Metrics,
+    leave: CancellationToken,
+) {
+    let house = Arc::new(House {
+        broker,
+        limits,
+        guests: Guests::new(limits, metrics.clone()),
+        counted: metrics::Counted::new(metrics),
+        leaving: AtomicBool::new(false),
+        over: CancellationToken::new(),
+    });
+    let doors = listeners
+        .into_inner()
+        .into_iter()
+        .map(|listener| keep_door(listener, Arc::clone(&house), &leave));
+    futures::future::join_all(doors).await;
+}
+
+/// What all connections share.
+struct House {
+    broker: Arc<Broker>,
+    limits: Limits,
+    guests: Arc<Guests>,
+    counted: metrics::Counted,
+    /// Every answer from now on ends its connection.
+    leaving: AtomicBool,
+    /// Connections without a request under way end now.
+    over: CancellationToken,
+}
+
+/// One connection's ends, and the house.
+struct Visit {
+    house: Arc<House>,
+    peer: IpAddr,
+    local: IpAddr,
+    port: u16,
+}
+
+async fn keep_door(listener: TcpListener, house: Arc<House>, leave: &CancellationToken) {
+    let mut visits = JoinSet::new();
+    admit_until(leave.cancelled(), &listener, &house, &mut visits).await;
+
+    house.leaving.store(true, Ordering::Relaxed);
+    listen::prefer_successor(&listener);
+    let settled = tokio::time::sleep(house.limits.settle);
+    admit_until(settled, &listener, &house, &mut visits).await;
+    match listen::close(listener) {
+        Ok(queued) => queued
+            .into_iter()
+            .for_each(|stream| admit(stream, &house, &mut visits)),
+        Err(error) => tracing::warn!(%error, "connections may be lost: cannot empty a listener"),
+    }
+
+    let farewell = house.limits.farewell;
+    if tokio::time::timeout(farewell, end(&mut visits))
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    house.over.cancel();
+    let last = house.limits.answer + LAST_CALL;
+    if tokio::time::timeout(last, end(&mut visits)).await.is_err() {
+        visits.shutdown().await;
+    }
+}
+
+async fn admit_until(
+    until: impl Future<Output = ()>,
+    listener: &TcpListener,
+    house: &Arc<House>,
+    visits: &mut JoinSet<()>,
+) {
+    let mut until = pin!(until);
+    loop {
+        tokio::select! {
+            () = &mut until => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => admit(stream, house, visits),
+                Err(error) if listen::of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = visits.join_next() => observe(ended),
+        }
+    }
+}
+
+async fn end(visits: &mut JoinSet<()>) {
+    while let Some(ended) = visits.join_next().await {
+        observe(ended);
+    }
+}
+
+fn observe(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Gives the stream a task of its own, unless its peer or all peers together
+/// have too many.
+fn admit(stream: TcpStream, house: &Arc<House>, visits: &mut JoinSet<()>) {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+        return; // reset while it was in the queue
+    };
+    let visit = Visit {
+        house: Arc::clone(house),
+        peer: peer.ip().to_canonical(),
+        local: local.ip().to_canonical(),
+        port: local.port(),
+    };
+    if let Some(guest) = house.guests.admit(visit.peer) {
+        visits.spawn(receive(stream, visit, guest));
+    }
+}
+
+/// A connection that says nothing has no HTTP state yet: that costs 16 KiB.
+async fn receive(stream: TcpStream, visit: Visit, _guest: Guest) {
+    let head = visit.house.limits.head;
+    tokio::select! {
+        () = visit.house.over.cancelled() => {}
+        spoke = tokio::time::timeout(head, stream.readable()) => {
+            if matches!(spoke, Ok(Ok(()))) {
+                Box::pin(converse(stream, Arc::new(visit))).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, visit: Arc<Visit>) {
+    let house = Arc::clone(&visit.house);
+    let service = service_fn(move |request| container::answer(Arc::clone(&visit), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(house.limits.head)
+        .max_header_size(HEAD_LIMIT)
+        .max_headers(HEADER_LIMIT)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = house.over.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    // hyper has answered these itself, with an empty body: nothing of a request
+    // was understood, so no SDK sent it.
+    if let Err(error) = ended {
+        if error.is_parse_too_large() {
+            house.counted.unparsed(431);
+        } else if error.is_parse() {
+            house.counted.unparsed(400);
+        }
+    }
+}

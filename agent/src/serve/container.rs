@@ -1,0 +1,164 @@
+//! `GET /v1/credentials`: what the SDKs' container credentials providers ask.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Body;
+use hyper::header::{CONNECTION, FORWARDED, HOST, HeaderName, HeaderValue, VIA};
+use hyper::{Method, Request, Response};
+use tokio::time::Instant;
+
+use super::wire::{self, Refusal};
+use super::{LAST_CALL, Visit};
+
+const PATH: &str = "/v1/credentials";
+
+/// What an open proxy adds, and an SDK never. Whoever sends one is not the pod
+/// that the address says.
+const PROXIES: [HeaderName; 7] = [
+    FORWARDED,
+    VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-envoy-external-address"),
+];
+
+/// Answers one request; refusals and failures are answers too.
+pub(super) async fn answer<B: Body>(
+    visit: Arc<Visit>,
+    request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let arrived = Instant::now();
+    let house = &visit.house;
+    let credentials = match inspect(&visit, &request) {
+        Ok(()) => ask(&visit, arrived).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = match credentials {
+        Ok(credentials) => {
+            let response = wire::credentials(&credentials);
+            house.counted.ok(arrived.elapsed());
+            response
+        }
+        Err(refusal) => {
+            let (status, reason) = refusal.verdict();
+            let (peer, refusal) = (visit.peer, refusal);
+            tracing::debug!(%peer, %refusal, "refused");
+            house
+                .counted
+                .refused(status.as_u16(), reason, arrived.elapsed());
+            wire::refusal(&refusal)
+        }
+    };
+    if house.leaving.load(Ordering::Relaxed) || !request.body().is_end_stream() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    Ok(response)
+}
+
+/// The deadline is the broker's to keep; if it does not, the caller gets its
+/// answer all the same.
+async fn ask(visit: &Visit, arrived: Instant) -> Result<Arc<crate::model::Credentials>, Refusal> {
+    let deadline = arrived + visit.house.limits.answer;
+    let asked = visit
+        .house
+        .broker
+        .credentials(visit.peer, visit.local, deadline);
+    match tokio::time::timeout_at(deadline + LAST_CALL / 20, asked).await {
+        Ok(answered) => answered.map_err(Refusal::Broker),
+        Err(_) => Err(Refusal::Overdue),
+    }
+}
+
+fn inspect<B: Body>(visit: &Visit, request: &Request<B>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    if headers.keys().any(|name| PROXIES.contains(name)) {
+        return Err(Refusal::Proxied);
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Refusal::Host);
+    };
+    let ours = |host: &str| is_local(host, visit.local, visit.port);
+    // In absolute form the authority is what counts (RFC 9112, 3.2.2); both
+    // must be ours.
+    let authority = request.uri().authority();
+    if !host.to_str().is_ok_and(ours) || !authority.is_none_or(|it| ours(it.as_str())) {
+        return Err(Refusal::Host);
+    }
+    if request.uri().path() != PATH {
+        return Err(Refusal::Path);
+    }
+    if request.method() != Method::GET {
+        return Err(Refusal::Method);
+    }
+    if !request.body().is_end_stream() {
+        return Err(Refusal::Body);
+    }
+    Ok(())
+}
+
+/// Whether `host` is the address that the connection was made to, with its port
+/// or without any. A name is never ours: it may be a page's own, made to resolve
+/// to our address (DNS rebinding).
+fn is_local(host: &str, local: IpAddr, port: u16) -> bool {
+    let (address, given) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, "")) => (address.parse().map(IpAddr::V6), None),
+            Some((address, rest)) => (
+                address.parse().map(IpAddr::V6),
+                rest.strip_prefix(':').or(Some("")),
+            ),
+            None => return false,
+        },
+        None => match host.split_once(':') {
+            Some((address, given)) => (address.parse().map(IpAddr::V4), Some(given)),
+            None => (host.parse().map(IpAddr::V4), None),
+        },
+    };
+    address == Ok(local) && given.is_none_or(|given| given.parse() == Ok(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_ours_only_as_the_address_that_was_connected_to() {
+        let v4: IpAddr = "169.254.170.23".parse().unwrap();
+        let v6: IpAddr = "fd00:ec2::23".parse().unwrap();
+        let ours = [
+            ("169.254.170.23", v4),
+            ("169.254.170.23:80", v4),
+            ("[fd00:ec2::23]", v6),
+            ("[FD00:EC2:0::23]:80", v6),
+        ];
+        for (host, local) in ours {
+            assert!(is_local(host, local, 80), "{host}");
+        }
+        let foreign = [
+            ("", v4),
+            ("evil.example", v4),
+            ("169.254.170.23.evil.example", v4),
+            ("169.254.170.23:8080", v4),
+            ("169.254.170.23:", v4),
+            ("169.254.170.24", v4),
+            ("user@169.254.170.23", v4),
+            ("[fd00:ec2::23]", v4),
+            ("fd00:ec2::23", v6),
+            ("[fd00:ec2::23", v6),
+            ("[fd00:ec2::23]80", v6),
+            ("[fd00:ec2::23]:", v6),
+        ];
+        for (host, local) in foreign {
+            assert!(!is_local(host, local, 80), "{host}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Listening sockets that two agents can share, so that one can follow the other unnoticed.
+//!
+//! Sockets with `SO_REUSEPORT` on one address form a group, in the order in
+//! which they began to listen; a program of the group's chooses who gets a new
+//! connection. An index that is not in the group leaves the choice to the
+//! kernel's hash (`net/core/sock_reuseport.c`), so an agent that is alone gets
+//! everything, whatever the program says.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+const FIRST: u32 = 0;
+const SECOND: u32 = 1;
+
+/// Who of two agents that share an address gets new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefer {
+    /// The one that was first, until it leaves: it has what pods ask for.
+    Incumbent,
+    /// The one that came last: a probe is to judge the new one by itself.
+    Newcomer,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody has it and does not share, or not with this user.
+    #[error(
+        "{0} is taken by another program or another user's agent: stop it, or choose another port"
+    )]
+    Taken(SocketAddr),
+    /// No interface has it.
+    #[error("no interface has the address {0}: let the agent set up the network, or bind another")]
+    Absent(SocketAddr),
+    /// The port is privileged.
+    #[error("not permitted to listen on {0}: ports below 1024 need CAP_NET_BIND_SERVICE")]
+    Forbidden(SocketAddr),
+    /// The kernel has no such address family.
+    #[error("the kernel cannot listen on {0}: it has no IPv6; disable IPv6 or bind IPv4 alone")]
+    Unsupported(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {address}: {why}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        why: Arc<io::Error>,
+    },
+}
+
+impl BindError {
+    fn new(address: SocketAddr, why: io::Error) -> Self {
+        match why.raw_os_error() {
+            Some(libc::EADDRINUSE) => Self::Taken(address),
+            Some(libc::EADDRNOTAVAIL) => Self::Absent(address),
+            Some(libc::EACCES | libc::EPERM) => Self::Forbidden(address),
+            Some(libc::EAFNOSUPPORT) => Self::Unsupported(address),
+            Some(_) | None => Self::Other {
+                address,
+                why: Arc::new(why),
+            },
+        }
+    }
+}
+
+/// Sockets that listen.
+pub struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Listens on each host; port 0 takes a free one for each. `stall` is how
+    /// long a client may leave what was written unacknowledged.
+    ///
+    /// Needs a tokio runtime.
+    pub fn bind(
+        hosts: &[IpAddr],
+        port: u16,
+        prefer: Prefer,
+        stall: Duration,
+    ) -> Result<Self, BindError> {
+        let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port));
+        addresses
+            .map(|address| {
+                listen(address, prefer, stall).map_err(|why| BindError::new(address, why))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The addresses, with the ports that port 0 became.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
+        self.0.iter().map(address).collect()
+    }
+
+    pub(crate) fn into_inner(self) -> Vec<TcpListener> {
+        self.0
+    }
+}
+
+fn listen(address: SocketAddr, prefer: Prefer, stall: Duration) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit these two (tcp(7)).
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(stall))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    steer(
+        &listener,
+        match prefer {
+            Prefer::Incumbent => FIRST,
+            Prefer::Newcomer => SECOND,
+        },
+    );
+    Ok(listener)
+}
+
+/// Gives new connections to the agent that came second, if there is one.
+pub(super) fn prefer_successor(listener: &TcpListener) {
+    steer(listener, SECOND);
+}
+
+/// Without a program the kernel spreads connections over the group, which costs
+/// an overlap some 503 and nothing else.
+fn steer(listener: &TcpListener, index: u32) {
+    let mut program = [libc::sock_filter {
+        code: u16::try_from(libc::BPF_RET | libc::BPF_K).expect("an opcode"),
+        jt: 0,
+        jf: 0,
+        k: index,
+    }];
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: program.as_mut_ptr(),
+    };
+    if let Err(error) = setsockopt(listener, AttachReusePortCbpf, &program) {
+        tracing::warn!(%error, "cannot choose which of two agents gets new connections");
+    }
+}
+
+/// Closes the listener and returns what was still in its queue, which the
+/// kernel would have reset.
+pub(super) fn close(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+    let listener = listener.into_std()?;
+    let mut queued = Vec::new();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => queued.push(stream),
+            Err(error) if of_one_connection(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    drop(listener);
+    let adopt = |stream: std::net::TcpStream| {
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    };
+    queued.into_iter().map(adopt).collect()
+}
+
+/// Whether accepting failed because of the one connection, so that the next may
+/// be well. accept(2) lists what is reported so.
+pub(super) fn of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+        )
+    )
+}

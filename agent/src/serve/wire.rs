@@ -1,0 +1,231 @@
+//! The JSON of the container credentials endpoint; the only place where a secret is exposed.
+
+use std::io;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelValue;
+use serde::Serialize;
+
+use crate::model::Credentials;
+use crate::{associations, broker, cache, credentials, identity};
+
+/// Why an answer is what it is: a label, so there are few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Reason {
+    /// Credentials.
+    Ok,
+    /// The pods are not known yet.
+    NotSynced,
+    /// No pod has the caller's address.
+    UnknownAddress,
+    /// Several pods have it.
+    AmbiguousAddress,
+    /// It is the node's own.
+    NodeAddress,
+    /// The pod cannot be used.
+    UnusablePod,
+    /// The account may use no role.
+    NoAssociation,
+    /// A source of associations failed.
+    SourceFailed,
+    /// A source of associations was late.
+    SourceLate,
+    /// AWS refuses the role.
+    Denied,
+    /// AWS throttles.
+    Throttled,
+    /// AWS could not be asked.
+    Unavailable,
+    /// AWS's answer was of no use.
+    Malformed,
+    /// Our own fetch broke.
+    Broken,
+    /// The credentials were not there in time.
+    Late,
+    /// The request came through a proxy.
+    Proxied,
+    /// The request was for another host.
+    WrongHost,
+    /// There is nothing at the path.
+    WrongPath,
+    /// The method is not GET.
+    WrongMethod,
+    /// The request had a body.
+    Body,
+    /// What came was not an HTTP request within the limits.
+    Unparsed,
+}
+
+/// Why a request gets no credentials.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error(transparent)]
+    Broker(broker::Error),
+    #[error("no answer in time")]
+    Overdue,
+    #[error("the request came through a proxy, which may not speak for a pod")]
+    Proxied,
+    #[error("the Host header must be, once, the address that was connected to")]
+    Host,
+    #[error("nothing is here: ask for /v1/credentials")]
+    Path,
+    #[error("only GET is answered")]
+    Method,
+    #[error("a request may have no body")]
+    Body,
+}
+
+impl Refusal {
+    /// SDKs try again after a 5xx. They do not after a 4xx, 429 included (Java,
+    /// Rust), so nothing that passes by itself may be one.
+    pub(super) fn verdict(&self) -> (StatusCode, Reason) {
+        const LATER: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+        match self {
+            Self::Broker(error) => match error {
+                broker::Error::Identity(error) => match error {
+                    identity::Error::NotSynced => (LATER, Reason::NotSynced),
+                    identity::Error::Unknown(_) => (LATER, Reason::UnknownAddress),
+                    identity::Error::Ambiguous(_) => {
+                        (StatusCode::FORBIDDEN, Reason::AmbiguousAddress)
+                    }
+                    identity::Error::Node(_) => (StatusCode::FORBIDDEN, Reason::NodeAddress),
+                    identity::Error::Unusable(..) => (StatusCode::FORBIDDEN, Reason::UnusablePod),
+                },
+                broker::Error::Association(error) => match error {
+                    associations::Error::None(_) => (StatusCode::NOT_FOUND, Reason::NoAssociation),
+                    associations::Error::Source { .. } => (LATER, Reason::SourceFailed),
+                    associations::Error::Deadline { .. } => (LATER, Reason::SourceLate),
+                },
+                broker::Error::Credentials(error) => match error {
+                    cache::Error::Fetch(refusal) => match refusal {
+                        credentials::Refusal::Denied(_) => (StatusCode::FORBIDDEN, Reason::Denied),
+                        credentials::Refusal::Throttled => (LATER, Reason::Throttled),
+                        credentials::Refusal::Unavailable(_) => (LATER, Reason::Unavailable),
+                        credentials::Refusal::Malformed(_) => (LATER, Reason::Malformed),
+                    },
+                    cache::Error::Broken(_) => (LATER, Reason::Broken),
+                    cache::Error::Deadline => (LATER, Reason::Late),
+                },
+            },
+            Self::Overdue => (LATER, Reason::Late),
+            Self::Proxied => (StatusCode::FORBIDDEN, Reason::Proxied),
+            Self::Host => (StatusCode::BAD_REQUEST, Reason::WrongHost),
+            Self::Path => (StatusCode::NOT_FOUND, Reason::WrongPath),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Reason::WrongMethod),
+            Self::Body => (StatusCode::PAYLOAD_TOO_LARGE, Reason::Body),
+        }
+    }
+
+    /// What the caller can do about it, where that is not plain from the error.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Broker(broker::Error::Identity(identity::Error::Node(_))) => {
+                "; a pod on the host network has no address of its own: \
+                 give it a network of its own, or use IRSA"
+            }
+            Self::Broker(_)
+            | Self::Overdue
+            | Self::Proxied
+            | Self::Host
+            | Self::Path
+            | Self::Method
+            | Self::Body => "",
+        }
+    }
+}
+
+/// Java reads `code` and `message`, JS `Code` and `Message`, Go either.
+#[derive(Serialize)]
+struct Failure<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(rename = "Code")]
+    upper_code: &'a str,
+    #[serde(rename = "Message")]
+    upper_message: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Success<'a> {
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    token: &'a str,
+    expiration: String,
+    account_id: &'a str,
+}
+
+/// 200, with the body that was rendered for the first who asked.
+pub(super) fn credentials(credentials: &Credentials) -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, credentials.body(render))
+}
+
+/// The refusal as every SDK can read it.
+pub(super) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
+    let (status, reason) = refusal.verdict();
+    let (code, message) = (
+        format!("{reason:?}"),
+        format!("{refusal}{}", refusal.advice()),
+    );
+    let body = serde_json::to_vec(&Failure {
+        code: &code,
+        message: &message,
+        upper_code: &code,
+        upper_message: &message,
+    });
+    let mut response = respond(status, body.expect("strings serialize").into());
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let get = HeaderValue::from_static("GET");
+        response.headers_mut().insert(ALLOW, get);
+    }
+    response
+}
+
+fn respond(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Measured before it is written: a buffer that grows leaves its old self, and
+/// the secrets in it, behind on the heap.
+fn render(credentials: &Credentials) -> Vec<u8> {
+    let expires = Timestamp::try_from(credentials.expires_at).unwrap_or(Timestamp::MAX);
+    let success = Success {
+        access_key_id: &credentials.access_key_id,
+        secret_access_key: credentials.secret_access_key.expose(),
+        token: credentials.session_token.expose(),
+        // botocore parses nothing but this.
+        expiration: expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        account_id: &credentials.account_id,
+    };
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, &success).expect("strings serialize");
+    let mut body = Vec::with_capacity(length.0);
+    serde_json::to_writer(&mut body, &success).expect("strings serialize");
+    body
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
