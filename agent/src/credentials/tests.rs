@@ -93,7 +93,7 @@ fn key(number: usize) -> Key {
             role: role.parse::<RoleArn>().expect("valid"),
             target_role: None,
             external_id: None,
-            session: Session::Tagged,
+            session: Session::Tagged { cluster_arn: None },
         }),
     }
 }
