@@ -18,7 +18,8 @@ use crate::associations::file::File;
 use crate::clock::Clock;
 use crate::credentials::Vault;
 use crate::identity::Identity;
-use crate::{aws, identity, serve};
+use crate::identity::watch;
+use crate::{aws, serve};
 
 /// What the rooms count.
 #[derive(Clone, Default)]
@@ -28,7 +29,7 @@ pub struct Counters {
     /// Calls to AWS.
     pub aws: aws::Metrics,
     /// The pod watch.
-    pub pods: identity::Metrics,
+    pub pods: watch::Metrics,
     /// Repairs of the node's network.
     pub network_repairs: Counter,
 }
@@ -99,8 +100,8 @@ impl Metrics {
             gauges.shortest.clone(),
         );
         it.register("pods", "Pods of this node that are known", gauges.pods.clone());
-        it.register("pods_refused", "Pods that could not be used by what is wrong with them", pods.refused);
-        it.register("pod_watch_failures", "Failures of the pod watch; each is followed by a new attempt", pods.failures);
+        it.register("pods_refused", "Pods, or addresses of theirs, that cannot be used", pods.refused_pods);
+        it.register("pod_watch_lost", "Lists and watches that ended before their time by reason", pods.lost);
         it.register_with_unit(
             "pod_watch_age",
             "Time since the API server last said anything about pods",
@@ -148,8 +149,8 @@ impl Metrics {
             let age = since.and_then(|since| clock.now().duration_since(since).ok());
             age.unwrap_or_default().as_secs_f64()
         };
-        gauges.pods.set(count(identity.pods()));
-        gauges.watch_age.set(identity.age().as_secs_f64());
+        gauges.pods.set(count(identity.pods().unwrap_or_default()));
+        gauges.watch_age.set(identity.watch_age().unwrap_or_default().as_secs_f64());
         gauges.association_age.set(age(eks.as_ref().and_then(Eks::oldest)));
         let outdated = file.as_ref().is_some_and(File::is_outdated);
         gauges.association_file_outdated.set(outdated.into());
