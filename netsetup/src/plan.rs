@@ -1,0 +1,225 @@
+//! From what is and what is wanted to what must be done: pure, so that kernels
+//! that are not at hand can be tested as data.
+//!
+//! No routes are planned. An address brings its own route in the table `local`,
+//! the kernel restores it when the link comes up again, and a packet for it is
+//! delivered from whichever link it arrives by. Pods reach it through their
+//! default route.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::error::Error;
+use crate::spec::{Ipv6, Ipv6State, Link, LinkKind, LoReason, Spec};
+
+#[cfg(test)]
+mod tests;
+
+/// One change to the node's network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Create the dummy link.
+    CreateDummy,
+    /// Set a link up.
+    SetUp(Place),
+    /// Give a link an address.
+    AddAddress(Place, IpAddr),
+    /// Take an address away.
+    RemoveAddress(Place, IpAddr),
+    /// Delete the dummy link, its addresses with it.
+    DeleteDummy,
+}
+
+/// A link that steps are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The dummy link of the spec's name.
+    Dummy,
+    /// The loopback link.
+    Lo,
+}
+
+/// The node's network, as far as it matters for a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Observed {
+    pub(crate) lo: LinkState,
+    pub(crate) named: Named,
+    pub(crate) dummies: Dummies,
+    /// Every address of the node, on whichever link.
+    pub(crate) addresses: Vec<Held>,
+}
+
+/// What has the spec's link name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Nothing,
+    Dummy(LinkState),
+    Other { kind: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkState {
+    pub(crate) index: u32,
+    pub(crate) admin: Admin,
+    /// Never `Off`, which is the spec's word.
+    pub(crate) ipv6: Ipv6State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admin {
+    Up,
+    Down,
+}
+
+/// Whether the kernel has dummy links. Only trying to create one tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dummies {
+    Untried,
+    Unsupported,
+}
+
+/// An address and the link that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) link: u32,
+    pub(crate) address: IpAddr,
+    pub(crate) origin: Origin,
+}
+
+/// Who made an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Ours,
+    Foreign,
+}
+
+/// What is to be done next, and the picture it was drawn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) link: Link,
+    pub(crate) ipv6: Ipv6State,
+    /// When there are steps, the node must be observed again after them: a new
+    /// link starts with settings of its own.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// What brings the node nearer to the spec; no steps when it is there.
+pub(crate) fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, Error> {
+    let link = choose(spec, observed)?;
+    let (place, state) = match (link, &observed.named) {
+        (Link::Lo(_), _) => (Place::Lo, observed.lo),
+        (Link::Dummy, Named::Dummy(state)) => (Place::Dummy, *state),
+        (Link::Dummy, Named::Nothing | Named::Other { .. }) => {
+            let ipv6 = judge(spec, observed.lo.ipv6);
+            return Ok(Plan {
+                link,
+                ipv6,
+                steps: vec![Step::CreateDummy],
+            });
+        }
+    };
+    let ipv6 = judge(spec, state.ipv6);
+    let up = match state.admin {
+        Admin::Up => None,
+        Admin::Down => Some(Step::SetUp(place)),
+    };
+    let missing = spec.wanted(ipv6).filter(|&address| !observed.has(address));
+    let steps = up
+        .into_iter()
+        .chain(missing.map(|address| Step::AddAddress(place, address)));
+    Ok(Plan {
+        link,
+        ipv6,
+        steps: steps.collect(),
+    })
+}
+
+/// What takes away what an earlier [`plan`] made, on either link. Addresses on
+/// `lo` that others put there stay.
+pub(crate) fn plan_removal(spec: &Spec, observed: &Observed) -> Vec<Step> {
+    let dummy = match observed.named {
+        Named::Dummy(_) => Some(Step::DeleteDummy),
+        Named::Nothing | Named::Other { .. } => None,
+    };
+    let ours = |held: &&Held| {
+        held.link == observed.lo.index
+            && held.origin == Origin::Ours
+            && spec.own_addresses().any(|own| own == held.address)
+    };
+    let addresses = observed.addresses.iter().filter(ours);
+    addresses
+        .map(|held| Step::RemoveAddress(Place::Lo, held.address))
+        .chain(dummy)
+        .collect()
+}
+
+fn choose(spec: &Spec, observed: &Observed) -> Result<Link, Error> {
+    if spec.kind == LinkKind::Lo {
+        return Ok(Link::Lo(LoReason::Asked));
+    }
+    match &observed.named {
+        Named::Dummy(_) => return Ok(Link::Dummy),
+        Named::Other { kind } => {
+            return Err(Error::NameTaken {
+                name: spec.name.clone(),
+                kind: kind.clone(),
+            });
+        }
+        Named::Nothing => {}
+    }
+    let found_on_lo = || {
+        spec.own_addresses().any(|own| {
+            let on_lo = |held: &Held| held.address == own && held.link == observed.lo.index;
+            observed.addresses.iter().any(on_lo)
+        })
+    };
+    match (spec.kind, observed.dummies) {
+        (LinkKind::Dummy, Dummies::Unsupported) => Err(Error::NoDummy),
+        (LinkKind::Auto, Dummies::Unsupported) => Ok(Link::Lo(LoReason::NoDummy)),
+        (LinkKind::Auto, Dummies::Untried) if found_on_lo() => Ok(Link::Lo(LoReason::FoundThere)),
+        (LinkKind::Auto | LinkKind::Dummy | LinkKind::Lo, _) => Ok(Link::Dummy),
+    }
+}
+
+fn judge(spec: &Spec, link: Ipv6State) -> Ipv6State {
+    match spec.ipv6 {
+        Ipv6::Off => Ipv6State::Off,
+        Ipv6::Auto => link,
+    }
+}
+
+impl Observed {
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|held| held.address == address)
+    }
+
+    /// The index of a link, if it exists.
+    pub(crate) fn index(&self, place: Place) -> Option<u32> {
+        match (place, &self.named) {
+            (Place::Lo, _) => Some(self.lo.index),
+            (Place::Dummy, Named::Dummy(state)) => Some(state.index),
+            (Place::Dummy, Named::Nothing | Named::Other { .. }) => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateDummy => f.write_str("create the dummy link"),
+            Self::SetUp(place) => write!(f, "set {place} up"),
+            Self::AddAddress(place, address) => write!(f, "add {address} to {place}"),
+            Self::RemoveAddress(place, address) => write!(f, "remove {address} from {place}"),
+            Self::DeleteDummy => f.write_str("delete the dummy link"),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dummy => f.write_str("the dummy link"),
+            Self::Lo => f.write_str("lo"),
+        }
+    }
+}
