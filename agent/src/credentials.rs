@@ -20,19 +20,19 @@ mod tests;
 
 /// What is left at least of what is served while AWS answers: the widest window
 /// in which SDKs refresh early (botocore, Java, .NET).
-pub const FRESH_LEFT: Duration = Duration::from_secs(15 * 60);
+pub const FRESH_LEFT: Duration = Duration::from_mins(15);
 
 /// What is left at least of what is served at all: a request that a pod signs
 /// now must still be valid when it arrives, by a clock that may be another.
-pub const USABLE_LEFT: Duration = Duration::from_secs(60);
+pub const USABLE_LEFT: Duration = Duration::from_mins(1);
 
 /// Between the latest refresh and the end of freshness: time for some retries.
-const REFRESH_SLACK: Duration = Duration::from_secs(60);
+const REFRESH_SLACK: Duration = Duration::from_mins(1);
 
 /// STS issues sessions of 15 minutes to 12 hours. Anything far from that says
 /// that this node's clock is not AWS's.
-const SHORTEST_SESSION: Duration = Duration::from_secs(5 * 60);
-const LONGEST_SESSION: Duration = Duration::from_secs(13 * 60 * 60);
+const SHORTEST_SESSION: Duration = Duration::from_mins(5);
+const LONGEST_SESSION: Duration = Duration::from_hours(13);
 
 /// What credentials are of. Pods of one account share them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -242,8 +242,10 @@ fn read(path: &Path) -> Result<Table, LoadError> {
 
 /// JSON is YAML, so one parser reads both.
 fn parse(text: &str) -> Result<Table, LoadError> {
-    let document: Document =
-        serde_saphyr::from_str(text).map_err(|error| LoadError::Syntax(error.to_string()))?;
+    // The error would quote the lines around it, and logs are no place for those.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let document: Document = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| LoadError::Syntax(error.to_string()))?;
     let mut table = Table::with_capacity(document.associations.len());
     for (entry, number) in document.associations.into_iter().zip(1..) {
         let (account, association) =

@@ -1,1 +1,59 @@
+//! What is passed on of AWS's words.
 
+use aws_smithy_types::error::ErrorMetadata;
+
+use super::*;
+
+fn words(code: &str, message: &str) -> (Fault, String) {
+    let error = ErrorMetadata::builder().code(code).message(message).build();
+    let (fault, message) = of_answer(403, &error);
+    (fault, harmless(&message))
+}
+
+#[test]
+fn the_reason_of_a_refusal_is_passed_on() {
+    let (fault, message) = words("AccessDenied", "not authorized to perform: sts:TagSession");
+    assert_eq!(fault, Fault::Denied);
+    assert_eq!(
+        message,
+        "AccessDenied: not authorized to perform: sts:TagSession"
+    );
+}
+
+#[test]
+fn a_quoted_request_is_not_passed_on() {
+    let quote = "The Canonical String should have been 'x-amz-security-token:FwoGZXIvY'";
+    assert_eq!(
+        words("SignatureDoesNotMatch", quote).1,
+        "SignatureDoesNotMatch"
+    );
+    let second_line = format!("does not match\n{quote}");
+    assert_eq!(words("Other", &second_line).1, "Other: does not match");
+}
+
+#[test]
+fn access_key_ids_are_not_passed_on() {
+    let (_, message) = words(
+        "InvalidClientTokenId",
+        "key ASIAIOSFODNN7EXAMPLE is unknown",
+    );
+    assert_eq!(message, "InvalidClientTokenId: key (access key) is unknown");
+}
+
+#[test]
+fn a_message_is_cut() {
+    let (_, message) = words("ValidationError", &"é".repeat(10_000));
+    assert_eq!(message.chars().count(), LONGEST_MESSAGE);
+}
+
+#[test]
+fn the_agents_own_expired_credentials_are_an_outage_and_no_refusal() {
+    assert_eq!(words("ExpiredToken", "expired").0, Fault::Unavailable);
+}
+
+#[test]
+fn throttling_is_known_by_its_code_or_its_status() {
+    assert_eq!(words("Throttling", "Rate exceeded").0, Fault::Throttled);
+    let bare = ErrorMetadata::builder().build();
+    assert_eq!(of_answer(429, &bare).0, Fault::Throttled);
+}

@@ -244,7 +244,7 @@ impl Patience {
     fn after(self, earlier: u32) -> Duration {
         let (first, longest) = match self {
             Self::Soon => (Duration::from_millis(500), Duration::from_secs(30)),
-            Self::Late => (Duration::from_secs(10), Duration::from_secs(60)),
+            Self::Late => (Duration::from_secs(10), Duration::from_mins(1)),
         };
         let doubled = first.saturating_mul(2_u32.saturating_pow(earlier));
         doubled.min(longest).mul_f64(1.0 - fastrand::f64() / 4.0)

@@ -1,6 +1,7 @@
 //! The one task of a cache that fetches, refreshes, retries and forgets.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const FETCHES_AT_ONCE: usize = 32;
 
 /// How often wall time is looked at when nothing else happens: a machine that
 /// was suspended, or whose clock was set, is behind by this at most.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// The shortest time between a fetch that was well and its refresh, whatever
 /// the value's life says.
@@ -108,12 +109,11 @@ impl<F: Fetch> Scheduler<F> {
         let (before, after) = entry.settle(outcome, now);
         drop(entries);
 
-        match error {
-            Some(error) => report_failure(&key, &error, before, after),
-            None => {
-                self.shared.changed();
-                report_success(&key, before);
-            }
+        if let Some(error) = error {
+            report_failure(&key, &error, before, after);
+        } else {
+            self.shared.changed();
+            report_success(&key, before);
         }
     }
 }
@@ -149,8 +149,8 @@ fn broken<V, E>(why: &'static str) -> Result<Kept<V>, Failed<E>> {
 
 fn report_failure<K, E>(key: &K, error: &Error<E>, before: State, after: State)
 where
-    K: std::fmt::Display,
-    E: std::fmt::Display,
+    K: fmt::Display,
+    E: fmt::Display,
 {
     match (before, after) {
         (State::Pending | State::Fresh, State::Stale) => {
@@ -168,7 +168,7 @@ where
     }
 }
 
-fn report_success<K: std::fmt::Display>(key: &K, before: State) {
+fn report_success<K: fmt::Display>(key: &K, before: State) {
     match before {
         State::Pending | State::Fresh => tracing::debug!(%key, "fetched"),
         State::Stale | State::Failed => tracing::info!(%key, "fetching works again"),

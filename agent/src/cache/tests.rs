@@ -1,13 +1,14 @@
-//! How the cache treats callers, failures and time, whatever it keeps.
+//! How the cache treats callers and failures, whatever it keeps.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::{FutureExt, join_all};
 use tokio::time::{advance, sleep, timeout};
 
 use super::*;
+
+mod aging;
 
 /// What the next fetches of a key do.
 #[derive(Clone, Copy)]
@@ -41,13 +42,13 @@ struct Ages {
     usable: Option<Duration>,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Refreshed after half an hour, fresh for 45 minutes, usable for an hour.
 const HOUR: Ages = Ages {
-    refresh: Some(Duration::from_secs(30 * 60)),
-    fresh: Some(Duration::from_secs(45 * 60)),
-    usable: Some(Duration::from_secs(60 * 60)),
+    refresh: Some(Duration::from_mins(30)),
+    fresh: Some(Duration::from_mins(45)),
+    usable: Some(Duration::from_hours(1)),
 };
 
 impl Script {
@@ -264,117 +265,6 @@ async fn failures_are_answered_at_once_and_retried_ever_more_slowly_until_one_is
         script.calls("a").len() >= before + 2,
         "it starts again with short pauses"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_value_is_refreshed_ahead_of_need_without_callers() {
-    let script = Script::new(HOUR);
-    let cache = start(&script);
-    let began = Instant::now();
-    cache.prefetch(&"a");
-    sleep(95 * MINUTE).await;
-    let minutes: Vec<_> = script
-        .calls("a")
-        .iter()
-        .map(|at| (*at - began).as_secs() / 60)
-        .collect();
-    assert_eq!(minutes, [0, 30, 60, 90]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_life_that_is_over_at_birth_does_not_make_the_scheduler_spin() {
-    let over = Some(Duration::ZERO);
-    let script = Script::new(Ages {
-        refresh: over,
-        fresh: over,
-        usable: None,
-    });
-    let cache = start(&script);
-    cache.prefetch(&"a");
-    sleep(Duration::from_secs(10)).await;
-    assert!((9..=11).contains(&script.calls("a").len()));
-
-    let script = Script::new(Ages {
-        refresh: over,
-        fresh: over,
-        usable: over,
-    });
-    let cache = start(&script);
-    assert!(matches!(ask(&cache).await, Err(Error::Broken(_))));
-    assert_eq!(script.calls("a").len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_value_outlives_an_outage_until_its_last_use_and_no_longer() {
-    let script = Script::new(HOUR);
-    let cache = start(&script);
-    let began = Instant::now();
-    ask(&cache).await.expect("it answers");
-    script.does("a", Does::Hang);
-    while began.elapsed() < 60 * MINUTE - Duration::from_secs(1) {
-        let asked = Instant::now();
-        assert!(matches!(ask(&cache).await, Ok(0)));
-        assert!(
-            asked.elapsed() < Duration::from_millis(5),
-            "no caller pays for the outage"
-        );
-        sleep(Duration::from_secs(1)).await;
-    }
-    sleep(Duration::from_secs(2)).await;
-    assert!(matches!(ask(&cache).await, Err(Error::Broken(_))));
-    assert!(cache.peek(&"a").is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_machine_that_was_suspended_serves_what_is_fresh_then_and_nothing_expired() {
-    static AHEAD: AtomicU64 = AtomicU64::new(0);
-    let script = Script::new(HOUR);
-    let clock = Clock::stepped(SystemTime::UNIX_EPOCH, &AHEAD);
-    let cache = start_with(&script, clock);
-    ask(&cache).await.expect("it answers");
-
-    AHEAD.store(46 * 60, Ordering::Relaxed);
-    assert!(
-        matches!(ask(&cache).await, Ok(1)),
-        "past freshness a fetch is awaited"
-    );
-    script.does("a", Does::Hang);
-    AHEAD.store(2 * 46 * 60, Ordering::Relaxed);
-    assert!(
-        matches!(ask(&cache).await, Ok(1)),
-        "at the deadline the usable value is served"
-    );
-    AHEAD.store(4 * 46 * 60, Ordering::Relaxed);
-    assert!(cache.peek(&"a").is_none());
-    assert!(matches!(ask(&cache).await, Err(Error::Deadline)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspended_machine_catches_up_within_a_minute_without_callers() {
-    static AHEAD: AtomicU64 = AtomicU64::new(0);
-    let script = Script::new(HOUR);
-    let cache = start_with(&script, Clock::stepped(SystemTime::UNIX_EPOCH, &AHEAD));
-    ask(&cache).await.expect("it answers");
-    AHEAD.store(31 * 60, Ordering::Relaxed);
-    sleep(MINUTE + Duration::from_millis(5)).await;
-    assert_eq!(script.calls("a").len(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_not_refreshed_is_forgotten_after_its_use() {
-    let ten = Some(Duration::from_secs(10));
-    let script = Script::new(Ages {
-        refresh: None,
-        fresh: ten,
-        usable: ten,
-    });
-    let cache = start(&script);
-    ask(&cache).await.expect("it answers");
-    let mut changes = cache.changes();
-    changes.changed().await.expect("the cache lives");
-    assert!(cache.summaries().is_empty());
-    assert_eq!(script.calls("a").len(), 1);
-    assert!(matches!(ask(&cache).await, Ok(1)));
 }
 
 #[tokio::test(start_paused = true)]

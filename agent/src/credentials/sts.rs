@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 
 use super::{Exchange, Key, Refusal};
 use crate::aws::{Api, Failure, Fault, Metrics};
-use crate::clock::Clock;
 use crate::config::StsEndpoints;
 use crate::model::{Association, Credentials, RoleArn, Secret, ServiceAccount, Session};
 
@@ -40,7 +39,6 @@ pub struct Sts {
     cluster_name: Option<Arc<str>>,
     session_duration: Duration,
     metrics: Metrics,
-    clock: Clock,
 }
 
 impl Sts {
@@ -52,7 +50,6 @@ impl Sts {
         cluster_name: Option<&str>,
         session_duration: Duration,
         metrics: Metrics,
-        clock: Clock,
     ) -> Self {
         let config = Builder::from(sdk);
         let config = match endpoints {
@@ -64,7 +61,6 @@ impl Sts {
             cluster_name: cluster_name.map(Arc::from),
             session_duration,
             metrics,
-            clock,
         }
     }
 
@@ -78,10 +74,7 @@ impl Sts {
                 role,
                 place: Place::Only,
             };
-            return self
-                .session(session)
-                .await
-                .and_then(|got| self.kept(got, role));
+            return self.session(session).await.and_then(|got| kept(got, role));
         };
         let first = Hop {
             key,
@@ -95,7 +88,7 @@ impl Sts {
             place: Place::Last(signer),
         };
         let got = self.session(last).await?;
-        self.kept(got, target_role)
+        kept(got, target_role)
     }
 
     /// One call: STS's words, checked for nothing yet.
@@ -163,30 +156,6 @@ impl Sts {
         ];
         cluster.chain(account).collect()
     }
-
-    /// STS's credentials as ours, if they can be used.
-    fn kept(&self, got: types::Credentials, role: &RoleArn) -> Result<Credentials, Refusal> {
-        if got.access_key_id.is_empty()
-            || got.secret_access_key.is_empty()
-            || got.session_token.is_empty()
-        {
-            return Err(Refusal::Malformed("empty credentials"));
-        }
-        let expires_at = SystemTime::try_from(got.expiration)
-            .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
-        if expires_at <= self.clock.now() {
-            return Err(Refusal::Malformed(
-                "credentials that have expired (is this node's clock right?)",
-            ));
-        }
-        Ok(Credentials::new(
-            got.access_key_id,
-            Secret::new(got.secret_access_key),
-            Secret::new(got.session_token),
-            expires_at,
-            role.account_id().to_owned(),
-        ))
-    }
 }
 
 impl Exchange for Sts {
@@ -231,6 +200,25 @@ fn signer(got: types::Credentials) -> Result<SdkCredentials, Refusal> {
         Some(got.session_token),
         Some(expires_at),
         "AssumeRole",
+    ))
+}
+
+/// STS's credentials as ours, if they can be used.
+fn kept(got: types::Credentials, role: &RoleArn) -> Result<Credentials, Refusal> {
+    if got.access_key_id.is_empty()
+        || got.secret_access_key.is_empty()
+        || got.session_token.is_empty()
+    {
+        return Err(Refusal::Malformed("empty credentials"));
+    }
+    let expires_at = SystemTime::try_from(got.expiration)
+        .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
+    Ok(Credentials::new(
+        got.access_key_id,
+        Secret::new(got.secret_access_key),
+        Secret::new(got.session_token),
+        expires_at,
+        role.account_id().to_owned(),
     ))
 }
 

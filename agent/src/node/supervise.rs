@@ -16,6 +16,16 @@ pub enum Error {
     Panicked(&'static str),
 }
 
+impl Error {
+    /// For a task that somebody else started and saw ending.
+    pub fn of(name: &'static str, end: Result<(), JoinError>) -> Self {
+        match end {
+            Ok(()) => Self::Ended(name, "nothing was left to do".to_owned()),
+            Err(_) => Self::Panicked(name),
+        }
+    }
+}
+
 /// The process's tasks. Dropping it aborts them all.
 #[derive(Default)]
 pub struct Supervisor {

@@ -6,6 +6,7 @@ use super::NODE;
 
 /// A running pod of the node [`NODE`], of the account `default`, without an address.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Pod(Value);
 
 impl Pod {

@@ -1,0 +1,133 @@
+//! Why the watch stopped following, and how it goes on.
+
+use std::error::Error;
+use std::time::Duration;
+
+use kube::core::Status;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+
+/// What a list or a watch ended with.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) reason: Reason,
+    pub(super) why: String,
+    pub(super) next: Next,
+}
+
+/// How to go on.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// By a full list: something was missed, or may have been.
+    List,
+    /// By a watch from this resource version: nothing was missed.
+    Resume(String),
+}
+
+/// The labels of [`super::Metrics::lost`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LostLabels {
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a list or a watch ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Reason {
+    /// The server could not be asked, or the connection broke.
+    Unreachable,
+    /// The server said nothing for too long.
+    Silent,
+    /// The server is overloaded or out of order: 429 or 5xx.
+    Failing,
+    /// The server ended a watch on which it had told nothing new.
+    Ended,
+    /// The server no longer knows what happened since then: 410.
+    Expired,
+    /// The server refuses: a missing permission, mostly.
+    Refused,
+    /// The server said what cannot be understood.
+    Garbled,
+}
+
+impl Lost {
+    /// To be followed by a list.
+    pub(super) fn new(reason: Reason, why: impl Into<String>) -> Self {
+        Self {
+            reason,
+            why: why.into(),
+            next: Next::List,
+        }
+    }
+
+    pub(super) fn silent(limit: Duration) -> Self {
+        Self::new(Reason::Silent, format!("nothing heard for {limit:?}"))
+    }
+
+    /// Goes on after `version`, where that misses nothing and can succeed.
+    pub(super) fn resume_at(mut self, version: String) -> Self {
+        self.next = match self.reason {
+            Reason::Unreachable | Reason::Silent | Reason::Failing | Reason::Ended => {
+                Next::Resume(version)
+            }
+            Reason::Expired | Reason::Refused | Reason::Garbled => Next::List,
+        };
+        self
+    }
+}
+
+impl From<Box<Status>> for Lost {
+    fn from(status: Box<Status>) -> Self {
+        let reason = match status.code {
+            410 => Reason::Expired,
+            429 | 500.. => Reason::Failing,
+            _ => Reason::Refused,
+        };
+        Self::new(reason, format!("{}: {}", status.code, status.message))
+    }
+}
+
+impl From<kube::Error> for Lost {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => status.into(),
+            // Not the error's text: it may quote the pod.
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
+                Self::new(Reason::Garbled, "no JSON of a pod")
+            }
+            other => Self::new(Reason::Unreachable, chain(&other)),
+        }
+    }
+}
+
+/// The error with its causes, of which the last says most.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The pause before the next attempt: doubled each time, half of it random, so
+/// that the nodes of a cluster do not come back to its API server in step.
+#[derive(Debug)]
+pub(super) struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(200);
+    const LAST: Duration = Duration::from_secs(30);
+
+    pub(super) fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LAST);
+        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(Self::FIRST)
+    }
+}

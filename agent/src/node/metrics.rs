@@ -1,0 +1,173 @@
+//! `/metrics`: the one place where metrics have names.
+//!
+//! Rooms count what happens; what can be read off their state is read when
+//! somebody asks.
+
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::associations::eks::Eks;
+use crate::associations::file::File;
+use crate::clock::Clock;
+use crate::credentials::Vault;
+use crate::identity::Identity;
+use crate::identity::watch;
+use crate::{aws, serve};
+
+/// What the rooms count.
+#[derive(Clone, Default)]
+pub struct Counters {
+    /// The front doors.
+    pub serve: serve::Metrics,
+    /// Calls to AWS.
+    pub aws: aws::Metrics,
+    /// The pod watch.
+    pub pods: watch::Metrics,
+    /// Repairs of the node's network.
+    pub network_repairs: Counter,
+}
+
+/// What is read when somebody asks.
+pub struct State {
+    /// For ages.
+    pub clock: Clock,
+    /// The pods.
+    pub identity: Identity,
+    /// The credentials.
+    pub vault: Vault,
+    /// The source `eks`, if it is on.
+    pub eks: Option<Eks>,
+    /// The source `file`, if it is on.
+    pub file: Option<File>,
+}
+
+/// Everything under its name.
+pub struct Metrics {
+    registry: Registry,
+    state: State,
+    gauges: Gauges,
+}
+
+#[derive(Default)]
+struct Gauges {
+    pods: Gauge,
+    watch_age: Seconds,
+    association_age: Seconds,
+    association_file_outdated: Gauge,
+    credentials: Family<StateLabels, Gauge>,
+    shortest: Seconds,
+}
+
+/// Whole seconds would hide a watch that stutters.
+type Seconds = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+impl Metrics {
+    /// Names everything.
+    pub fn new(counters: Counters, state: State) -> Self {
+        let Counters {
+            serve,
+            aws,
+            pods,
+            network_repairs,
+        } = counters;
+        let gauges = Gauges::default();
+        let mut root = Registry::with_prefix("credlet");
+        let it = &mut root;
+
+        it.register("requests", "Requests to the front doors by status code and reason", serve.requests);
+        it.register_with_unit("request", "Time from a request's head to its answer", Unit::Seconds, serve.latency);
+        it.register("connections", "Connections to the front doors that are open", serve.open);
+        it.register("connections_refused", "Connections closed unheard by the limit that was reached", serve.refused);
+        it.register("upstream_calls", "Calls to AWS that ended by API and outcome", aws.calls);
+        it.register_with_unit("upstream", "Time that calls to AWS took by API", Unit::Seconds, aws.seconds);
+        it.register("credentials", "Sessions that are kept by state", gauges.credentials.clone());
+        it.register_with_unit(
+            "credentials_shortest",
+            "Time left of the session that ends first",
+            Unit::Seconds,
+            gauges.shortest.clone(),
+        );
+        it.register("pods", "Pods of this node that are known", gauges.pods.clone());
+        it.register("pods_refused", "Pods, or addresses of theirs, that cannot be used", pods.refused_pods);
+        it.register("pod_watch_lost", "Lists and watches that ended before their time by reason", pods.lost);
+        it.register_with_unit(
+            "pod_watch_age",
+            "Time since the API server last said anything about pods",
+            Unit::Seconds,
+            gauges.watch_age.clone(),
+        );
+        it.register_with_unit(
+            "association_age",
+            "Age of the oldest association from EKS in use",
+            Unit::Seconds,
+            gauges.association_age.clone(),
+        );
+        it.register(
+            "association_file_outdated",
+            "1 while the association file cannot be used, so that an older content is",
+            gauges.association_file_outdated.clone(),
+        );
+        it.register("network_repairs", "Repairs of the node's link and addresses", network_repairs);
+        it.register("build", "The agent's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        Self {
+            registry: root,
+            state,
+            gauges,
+        }
+    }
+
+    /// The OpenMetrics text, as things stand now.
+    pub fn render(&self) -> String {
+        self.look();
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("a String takes what is written");
+        out
+    }
+
+    fn look(&self) {
+        let State {
+            clock,
+            identity,
+            vault,
+            eks,
+            file,
+        } = &self.state;
+        let gauges = &self.gauges;
+        let age = |since: Option<SystemTime>| {
+            let age = since.and_then(|since| clock.now().duration_since(since).ok());
+            age.unwrap_or_default().as_secs_f64()
+        };
+        gauges.pods.set(count(identity.pods().unwrap_or_default()));
+        gauges.watch_age.set(identity.watch_age().unwrap_or_default().as_secs_f64());
+        gauges.association_age.set(age(eks.as_ref().and_then(Eks::oldest)));
+        let outdated = file.as_ref().is_some_and(File::is_outdated);
+        gauges.association_file_outdated.set(outdated.into());
+
+        let standing = vault.standing();
+        for (state, entries) in [
+            ("pending", standing.pending),
+            ("fresh", standing.fresh),
+            ("stale", standing.stale),
+            ("failed", standing.failed),
+        ] {
+            gauges.credentials.get_or_create(&StateLabels { state }).set(count(entries));
+        }
+        gauges.shortest.set(standing.shortest.unwrap_or_default().as_secs_f64());
+    }
+}
+
+fn count(things: usize) -> i64 {
+    i64::try_from(things).unwrap_or(i64::MAX)
+}

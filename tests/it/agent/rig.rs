@@ -1,0 +1,155 @@
+//! An agent in this process, between stand-ins, on free ports of loopback.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use credlet::clock::Clock;
+use credlet::config::Command;
+use credlet::identity::watch;
+use credlet::node::{self, Agent, Outside};
+use credlet_tests::client::{self, Answer};
+use credlet_tests::fake_aws::{CLUSTER, FakeAws, REGION};
+use credlet_tests::fake_kube::{FakeKube, Fault, NODE, Verb};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The agent and what it talks to.
+pub struct Rig {
+    pub kube: FakeKube,
+    pub aws: FakeAws,
+    /// The front door.
+    pub door: SocketAddr,
+    probes: SocketAddr,
+    metrics: SocketAddr,
+    stop: oneshot::Sender<()>,
+    agent: JoinHandle<Result<(), node::Error>>,
+    folder: TempDir,
+}
+
+impl Rig {
+    /// With the source `eks`.
+    pub async fn start() -> Self {
+        Self::with(&[], None).await
+    }
+
+    /// With the source `eks`, and an API server on which this goes wrong.
+    pub async fn with_faults(faults: &[(Verb, Fault)]) -> Self {
+        Self::with(faults, None).await
+    }
+
+    /// With the source `file`.
+    pub async fn with_file(text: &str) -> Self {
+        Self::with(&[], Some(text)).await
+    }
+
+    async fn with(faults: &[(Verb, Fault)], file: Option<&str>) -> Self {
+        let (kube, aws) = (FakeKube::start().await, FakeAws::start().await);
+        for (verb, fault) in faults {
+            kube.fail_next(*verb, *fault);
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, kube.kubeconfig()).expect("a file in it");
+
+        let mut line = format!(
+            "credlet run --node-name {NODE} --cluster-name {CLUSTER} --bind-hosts 127.0.0.1 --port 0 \
+             --probe-port 0 --metrics-address 127.0.0.1:0 --no-setup-network"
+        );
+        if let Some(text) = file {
+            std::fs::write(association_file(&folder), text).expect("a file in it");
+            let path = association_file(&folder);
+            line += &format!(" --association-sources file --association-file {}", path.display());
+        }
+        let Ok(Command::Run(config)) = Command::parse(line.split_whitespace().map(OsString::from)) else {
+            panic!("the command line is good: {line}");
+        };
+        let sdk = credlet::aws::settings()
+            .region(aws_config::Region::from_static(REGION))
+            .endpoint_url(aws.url())
+            .credentials_provider(Credentials::for_tests());
+        let outside = Outside {
+            api_server: watch::connect(Some(&kubeconfig)).await.expect("a kubeconfig"),
+            aws: sdk.load().await,
+            clock: Clock::system(),
+        };
+        let agent = Agent::start(*config, outside).await.expect("everything is there");
+        let addresses = agent.addresses().clone();
+        let (stop, stopped) = oneshot::channel();
+        let agent = tokio::spawn(agent.run(async move {
+            // A rig that was dropped stops its agent as well.
+            let _ = stopped.await;
+        }));
+        Self {
+            kube,
+            aws,
+            door: addresses.doors[0],
+            probes: addresses.probes[0],
+            metrics: addresses.metrics[0],
+            stop,
+            agent,
+            folder,
+        }
+    }
+
+    /// Asks for credentials from an address.
+    pub async fn get(&self, from: IpAddr) -> Answer {
+        client::get(from, self.door, "/v1/credentials").await
+    }
+
+    pub async fn probe(&self, path: &str) -> Answer {
+        client::get(Ipv4Addr::LOCALHOST.into(), self.probes, path).await
+    }
+
+    pub async fn metrics(&self) -> String {
+        let answer = client::get(Ipv4Addr::LOCALHOST.into(), self.metrics, "/metrics").await;
+        answer.text()
+    }
+
+    /// Waits for a line of the metrics.
+    pub async fn metric(&self, line: &str) {
+        let comes = async {
+            while !self.metrics().await.lines().any(|it| it == line) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(PATIENCE, comes).await.is_err() {
+            panic!("`{line}` never came:\n{}", self.metrics().await);
+        }
+    }
+
+    /// Waits until the agent is ready, which it is with the first list of pods.
+    pub async fn synced(&self) {
+        let comes = async {
+            while !self.probe("/readyz").await.status.is_success() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, comes).await.expect("the agent becomes ready");
+    }
+
+    /// Replaces the association file, as an editor does.
+    pub fn write_file(&self, text: &str) {
+        let next = self.folder.path().join("next");
+        std::fs::write(&next, text).expect("a file in the folder");
+        std::fs::rename(next, association_file(&self.folder)).expect("likewise");
+    }
+
+    /// Ends the agent, which must go well.
+    pub async fn leave(self) {
+        self.stop.send(()).expect("the agent runs still");
+        let ended = timeout(PATIENCE, self.agent).await.expect("draining has an end");
+        ended.expect("it did not panic").expect("it leaves well");
+    }
+}
+
+fn association_file(folder: &TempDir) -> PathBuf {
+    folder.path().join("associations.yaml")
+}

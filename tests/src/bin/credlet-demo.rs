@@ -1,0 +1,253 @@
+//! `make demo`: the real agent on a simulated node, seen by its pods.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{Write, stdout};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_credential_types::provider::ProvideCredentials;
+use credlet_tests::client;
+use credlet_tests::fake_aws::{Api, CLUSTER, Entry, FakeAws, REGION};
+use credlet_tests::fake_kube::{FakeKube, NODE, Pod as PodObject};
+use credlet_tests::node::{Node, Pod};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+const URL: &str = "http://169.254.170.23/v1/credentials";
+const PROBES: &str = "169.254.170.23:2703";
+
+/// Namespace, service account, role, and the role behind it if any.
+const ACCOUNTS: [(&str, &str, &str, Option<&str>); 3] = [
+    ("shop", "checkout", "arn:aws:iam::111122223333:role/pods/checkout", None),
+    (
+        "shop",
+        "reports",
+        "arn:aws:iam::111122223333:role/pods/reports",
+        Some("arn:aws:iam::444455556666:role/warehouse"),
+    ),
+    ("batch", "nightly", "arn:aws:iam::111122223333:role/pods/nightly", None),
+];
+
+/// Namespace, pod, service account.
+const PODS: [(&str, &str, &str); 6] = [
+    ("shop", "checkout-1", "checkout"),
+    ("shop", "checkout-2", "checkout"),
+    ("shop", "checkout-3", "checkout"),
+    ("shop", "reports-1", "reports"),
+    ("batch", "nightly-1", "nightly"),
+    ("shop", "stranger-1", "default"),
+];
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let outcome = match std::env::args().nth(1).as_deref() {
+        Some("fetch") => {
+            fetch().await;
+            Ok(())
+        }
+        _ => demo().await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A pod's process: asks as any program with the AWS SDK for Rust does, and
+/// prints what it got, one line.
+async fn fetch() {
+    let provider = EcsCredentialsProvider::builder().build();
+    let start = Instant::now();
+    match provider.provide_credentials().await {
+        Ok(credentials) => println!("{} {}", start.elapsed().as_micros(), credentials.access_key_id()),
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut cause = error.source();
+            while let Some(next) = cause {
+                text = format!("{text}: {next}");
+                cause = next.source();
+            }
+            println!("refused {}", text.replace('\n', " "));
+        }
+    }
+}
+
+async fn demo() -> Fallible<()> {
+    let demo = Demo::start().await?;
+    println!("A node with {} pods; credlet is ready at {URL}\n", PODS.len());
+
+    println!("{:<18} {:<14} {:<12} {:<48} {:>8}", "pod", "address", "account", "role", "took");
+    for (seat, (namespace, name, account)) in demo.seats.iter().zip(PODS) {
+        let Fetched::Credentials { key, micros } = demo.fetch(seat).await? else {
+            continue;
+        };
+        println!(
+            "{:<18} {:<14} {account:<12} {:<48} {:>5}.{} ms",
+            format!("{namespace}/{name}"),
+            seat.ipv4.to_string(),
+            demo.aws.role_of(&key).unwrap_or_default(),
+            micros / 1000,
+            micros % 1000 / 100,
+        );
+    }
+    println!(
+        "\nCalls to AWS: {} AssumeRole, {} ListPodIdentityAssociations, {} DescribePodIdentityAssociation",
+        demo.aws.count(Api::AssumeRole),
+        demo.aws.count(Api::List),
+        demo.aws.count(Api::Describe),
+    );
+
+    println!("\nRefused:");
+    demo.refuse("a pod without an association", &demo.seats[5], 404).await?;
+    let nobody = demo.node.add_pod(Ipv4Addr::new(10, 250, 1, 99), None).await?;
+    demo.refuse("an address that no pod owns", &nobody, 503).await?;
+
+    if std::env::var_os("STAY").is_some_and(|stay| !stay.is_empty()) {
+        demo.stay().await?;
+    }
+    Ok(())
+}
+
+/// Everything that runs. Ends when dropped.
+struct Demo {
+    node: Node,
+    seats: Vec<Pod>,
+    aws: FakeAws,
+    _kube: FakeKube,
+    agent: Child,
+    _folder: tempfile::TempDir,
+}
+
+enum Fetched {
+    Credentials { key: String, micros: u64 },
+    Refused,
+}
+
+impl Demo {
+    async fn start() -> Fallible<Self> {
+        let node = Node::new().await?;
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let kube = FakeKube::on(node.ns.run(free).await?);
+        let aws = FakeAws::serve(node.ns.run(free).await?);
+        for (namespace, account, role, target) in ACCOUNTS {
+            let mut entry = Entry::of(role);
+            entry.target_role_arn = target.map(str::to_owned);
+            aws.associate(namespace, account, entry);
+        }
+        let mut seats = Vec::new();
+        for (seat, (namespace, name, account)) in (10..).zip(PODS) {
+            let address = Ipv4Addr::new(10, 250, 1, seat);
+            seats.push(node.add_pod(address, None).await?);
+            let pod = PodObject::new(namespace, name).account(account);
+            kube.apply(pod.addresses([address.to_string().as_str()]));
+        }
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, kube.kubeconfig())?;
+        let log = folder.path().join("agent.log");
+        let agent = node.ns.spawn(agent(&kubeconfig, aws.url(), &log)?).await?;
+        let mut demo = Self {
+            node,
+            seats,
+            aws,
+            _kube: kube,
+            agent,
+            _folder: folder,
+        };
+        demo.ready(&log).await?;
+        Ok(demo)
+    }
+
+    /// Waits until the agent says that it is ready, and for the pods' sessions.
+    async fn ready(&mut self, log: &Path) -> Fallible<()> {
+        let probes: SocketAddr = PROBES.parse()?;
+        let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let probe = self.node.ns.run(move || client::try_get(from, probes, "/readyz"));
+            if probe.await.is_ok_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+            let ended = self.agent.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                return Err(format!("the agent is not ready:\n{}", std::fs::read_to_string(log)?).into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn fetch(&self, pod: &Pod) -> Fallible<Fetched> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("fetch")
+            .env_clear()
+            .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", URL)
+            .stdout(Stdio::piped());
+        let child = pod.ns.spawn(command).await?;
+        let output = child.wait_with_output().await?;
+        let line = String::from_utf8(output.stdout)?;
+        match line.trim().split_once(' ') {
+            Some(("refused", _)) => Ok(Fetched::Refused),
+            Some((micros, key)) => Ok(Fetched::Credentials {
+                key: key.to_owned(),
+                micros: micros.parse()?,
+            }),
+            None => Err("a pod's process said nothing".into()),
+        }
+    }
+
+    /// Shows a refusal as the SDK sees it and as it is on the wire.
+    async fn refuse(&self, who: &str, pod: &Pod, status: u16) -> Fallible<()> {
+        if let Fetched::Credentials { .. } = self.fetch(pod).await? {
+            return Err(format!("{who} got credentials").into());
+        }
+        let (from, to) = (IpAddr::V4(pod.ipv4), "169.254.170.23:80".parse()?);
+        let answer = pod.ns.run(move || client::get(from, to, "/v1/credentials")).await;
+        println!("{who} ({}): {} {}", pod.ipv4, answer.status.as_u16(), answer.field("message"));
+        if answer.status != status {
+            return Err(format!("{who} should have got {status}").into());
+        }
+        Ok(())
+    }
+
+    async fn stay(mut self) -> Fallible<()> {
+        let enter = |pid: Option<u32>| format!("nsenter -t {} -U -n --preserve-credentials", pid.unwrap_or_default());
+        let mut sleep = Command::new("sleep");
+        sleep.arg("infinity");
+        let sleeper = self.seats[0].ns.spawn(sleep).await?;
+        println!("\nThe node stays until Ctrl-C. In another terminal, as a pod and as the node:");
+        println!("  {} curl -s {URL}", enter(sleeper.id()));
+        println!("  {} curl -s http://{PROBES}/readyz", enter(self.agent.id()));
+        println!("  {} curl -s http://127.0.0.1:2705/metrics", enter(self.agent.id()));
+        stdout().flush()?;
+        tokio::select! {
+            stop = tokio::signal::ctrl_c() => stop?,
+            ended = self.agent.wait() => return Err(format!("the agent ended: {}", ended?).into()),
+        }
+        Ok(())
+    }
+}
+
+fn agent(kubeconfig: &Path, aws: &str, log: &Path) -> Fallible<Command> {
+    let binary: PathBuf = std::env::current_exe()?.with_file_name("credlet");
+    let mut command = Command::new(binary);
+    command
+        .args(["run", "--node-name", NODE, "--cluster-name", CLUSTER, "--kubeconfig"])
+        .arg(kubeconfig)
+        .env_clear()
+        .env("AWS_REGION", REGION)
+        .env("AWS_ENDPOINT_URL", aws)
+        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "of-the-node")
+        .stderr(File::create(log)?);
+    Ok(command)
+}
