@@ -4,4 +4,5 @@
 pub mod client;
 pub mod fake_aws;
 pub mod fake_kube;
+pub mod front;
 pub mod node;

@@ -1,0 +1,191 @@
+//! Clients: blocking sockets and as little else as possible, so that the server is what is measured.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
+
+use crate::pod;
+
+/// Where servers run.
+pub(crate) const SERVER_CORE: usize = 0;
+/// Where clients run.
+pub(crate) const CLIENT_CORE: usize = 1;
+
+/// Connections that are asked on at a time, so that the server has work while
+/// the client looks at answers.
+const BATCH: u8 = 32;
+
+/// Whom to ask for what.
+#[derive(Clone)]
+pub(crate) struct Target {
+    address: SocketAddr,
+    request: Vec<u8>,
+}
+
+impl Target {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let request = Vec::new();
+        Self { address, request }.at("/v1/credentials")
+    }
+
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        // What botocore sends.
+        self.request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: identity\r\n\
+             Accept: application/json\r\nUser-Agent: Botocore/1.40 Python/3.13\r\n\r\n",
+            self.address
+        )
+        .into_bytes();
+        self
+    }
+
+    /// A connection from a pod's address.
+    pub(crate) fn connect(&self, from: Ipv4Addr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        nix::sys::socket::setsockopt(
+            &socket,
+            nix::sys::socket::sockopt::IpBindAddressNoPort,
+            &true,
+        )
+        .expect("a port is chosen with the destination known");
+        let from = SocketAddr::from((from, 0));
+        socket.bind(&from.into()).expect("a pod's address");
+        socket.connect(&self.address.into()).expect("a server");
+        socket.set_tcp_nodelay(true).expect("TCP");
+        socket.into()
+    }
+
+    pub(crate) fn send(&self, stream: &mut TcpStream) {
+        stream.write_all(&self.request).expect("it is read");
+    }
+
+    /// Asks and waits.
+    pub(crate) fn ask(&self, stream: &mut TcpStream, buffer: &mut [u8]) -> usize {
+        self.send(stream);
+        receive(stream, buffer)
+    }
+}
+
+/// Reads one answer; its head and body fit the buffer, and it is a 200.
+pub(crate) fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> usize {
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..]).expect("an answer");
+        assert_ne!(read, 0, "the connection was closed");
+        filled += read;
+        if let Some(length) = length(&buffer[..filled])
+            && filled >= length
+        {
+            assert!(
+                buffer.starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(&buffer[..filled])
+            );
+            return filled;
+        }
+    }
+}
+
+/// Of the whole answer, once its head is there.
+fn length(answer: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"ontent-length: ";
+    const NAME_GO: &[u8] = b"ontent-Length: ";
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = &answer[..end];
+    let at = head
+        .windows(NAME.len())
+        .position(|it| it == NAME || it == NAME_GO)?
+        + NAME.len();
+    let digits = head[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    let body = digits.fold(0, |value, digit| value * 10 + usize::from(digit - b'0'));
+    Some(end + body)
+}
+
+/// Requests a second on connections that are kept.
+pub(crate) fn kept(target: &Target, round: Duration) -> f64 {
+    let mut streams: Vec<_> = (1..=BATCH)
+        .map(|index| target.connect(pod(index)))
+        .collect();
+    let mut buffer = [0; 8192];
+    let (begun, mut asked) = (Instant::now(), 0);
+    while begun.elapsed() < round {
+        streams.iter_mut().for_each(|stream| target.send(stream));
+        for stream in &mut streams {
+            receive(stream, &mut buffer);
+            asked += 1;
+        }
+    }
+    f64::from(asked) / begun.elapsed().as_secs_f64()
+}
+
+/// Requests a second on a connection each, which the client closes.
+pub(crate) fn fresh(target: &Target, round: Duration) -> f64 {
+    let mut buffer = [0; 8192];
+    let (begun, mut asked) = (Instant::now(), 0);
+    while begun.elapsed() < round {
+        let open = (1..=BATCH).map(|index| {
+            let mut stream = target.connect(pod(index));
+            target.send(&mut stream);
+            stream
+        });
+        for mut stream in open.collect::<Vec<_>>() {
+            receive(&mut stream, &mut buffer);
+            asked += 1;
+        }
+    }
+    f64::from(asked) / begun.elapsed().as_secs_f64()
+}
+
+/// How long each answer took that was asked for at a steady pace, from when it
+/// was due: a client that waits its turn is late, not idle.
+pub(crate) fn paced(target: &Target, pace: Duration, round: Duration) -> Vec<Duration> {
+    let mut streams: Vec<_> = (1..=BATCH)
+        .map(|index| target.connect(pod(index)))
+        .collect();
+    let mut buffer = [0; 8192];
+    let (begun, mut due, mut took) = (Instant::now(), Duration::ZERO, Vec::new());
+    for turn in 0.. {
+        if due >= round {
+            break;
+        }
+        thread::sleep(due.saturating_sub(begun.elapsed()));
+        // What the machine slept too long is not the server's.
+        let woken = begun.elapsed();
+        let stream = &mut streams[turn % usize::from(BATCH)];
+        target.ask(stream, &mut buffer);
+        took.push(begun.elapsed() - woken);
+        due += pace;
+    }
+    took
+}
+
+/// Keeps this thread, and those that it starts, on one core.
+pub(crate) fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core).expect("a small number");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("two cores");
+}
+
+/// As many connections as the machine allows.
+pub(crate) fn raise_file_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
+}
+
+/// The middle one.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The smallest one that this many of a hundred do not exceed.
+pub(crate) fn percentile(values: &mut [Duration], percent: usize) -> Duration {
+    values.sort();
+    values[(values.len() * percent).div_ceil(100) - 1]
+}

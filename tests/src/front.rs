@@ -1,0 +1,231 @@
+//! The real front door and all behind it, but for AWS and the API server.
+//!
+//! The node's own addresses, loopback first, name no pod. So pods are addresses
+//! of [`PODS`] here, in a network namespace of [`namespace`]'s, and the front door
+//! is at [`HOST`].
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use credlet::associations::{Associations, Error, Known, Source};
+use credlet::broker::Broker;
+use credlet::clock::Clock;
+use credlet::credentials::{Exchange, Key, Refusal, Vault};
+use credlet::identity::watch::{self, Watch};
+use credlet::model::{Association, Credentials, Secret, ServiceAccount, Session};
+use credlet::serve::{self, Limits, Listeners, Prefer};
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake_kube::{FakeKube, NODE, Pod};
+use crate::node::{Namespace, netlink};
+
+/// Where the front door listens.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 23);
+/// The network of the pods, a /16.
+pub const PODS: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 0);
+
+/// A front door that is open until dropped.
+pub struct Front {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it counts.
+    pub metrics: serve::Metrics,
+    /// What stands in for AWS.
+    pub upstream: Arc<Upstream>,
+    /// Tells it to leave.
+    pub leave: CancellationToken,
+    door: JoinHandle<()>,
+    _behind: JoinSet<()>,
+    _kube: FakeKube,
+}
+
+/// Pods with the address and the account of each.
+pub type Pods = Vec<(Ipv4Addr, ServiceAccount)>;
+
+/// Makes a namespace fit for a front door and its pods.
+///
+/// # Errors
+/// `PermissionDenied` names what is missing.
+pub async fn namespace() -> io::Result<Namespace> {
+    let namespace = Namespace::new()?;
+    namespace.run(add_addresses).await?;
+    Ok(namespace)
+}
+
+/// Gives the calling thread's namespace the addresses of the pods and the door.
+pub async fn add_addresses() -> io::Result<()> {
+    let handle = netlink()?;
+    // On `lo`, a whole network is local.
+    for (address, prefix) in [(HOST, 32), (PODS, 16)] {
+        let add = handle.address().add(LO, address.into(), prefix);
+        add.execute().await.map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// The index that `lo` has in every namespace.
+const LO: u32 = 1;
+
+impl Front {
+    /// Opens on `port`, once all pods are known; 0 takes a free one.
+    pub async fn open(port: u16, pods: &Pods, limits: Limits) -> Self {
+        let mut behind = JoinSet::new();
+        let kube = FakeKube::start().await;
+        for (address, account) in pods {
+            let name = format!("pod-{}", address.to_string().replace('.', "-"));
+            let pod = Pod::new(account.namespace(), &name).account(account.name());
+            kube.apply(pod.addresses([&*address.to_string()]));
+        }
+        let client = client(&kube);
+        let (identity, watch) = Watch::new(
+            client,
+            NODE,
+            watch::Limits::default(),
+            watch::Metrics::default(),
+        );
+        behind.spawn(async { match watch.run().await {} });
+        identity.synced().await;
+
+        let upstream = Arc::new(Upstream::default());
+        let (vault, fill) = Vault::new(Arc::clone(&upstream) as _, Clock::system());
+        behind.spawn(fill);
+        let associations = Associations::new(vec![Box::new(OneRoleEach::new(pods))]);
+        let broker = Arc::new(Broker::new(identity, associations, vault));
+
+        let listeners = Listeners::bind(&[HOST.into()], port, Prefer::Incumbent, limits.stall)
+            .expect("a namespace of `namespace()`");
+        let address = listeners.addresses()[0];
+        let (metrics, leave) = (serve::Metrics::default(), CancellationToken::new());
+        let door = serve::run(listeners, broker, limits, metrics.clone(), leave.clone());
+        Self {
+            address,
+            metrics,
+            upstream,
+            leave,
+            door: tokio::spawn(door),
+            _behind: behind,
+            _kube: kube,
+        }
+    }
+
+    /// Returns when it has closed, and fails if it panicked.
+    pub async fn closed(mut self) {
+        let door = &mut self.door;
+        door.await.expect("the front door does not panic");
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.door.abort();
+    }
+}
+
+fn client(kube: &FakeKube) -> kube::Client {
+    let url = kube.url().parse().expect("a URL");
+    kube::Client::try_from(kube::Config::new(url)).expect("plain HTTP needs nothing")
+}
+
+/// Room enough for any test, and deadlines of the real agent.
+pub fn limits() -> Limits {
+    Limits::for_open_files(2048)
+}
+
+/// Stands in for AWS: counts, and answers when told to.
+#[derive(Default)]
+pub struct Upstream {
+    calls: AtomicU64,
+    delay_ms: AtomicU64,
+}
+
+impl Upstream {
+    /// How often it was asked.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// From now on it takes this long.
+    pub fn delay(&self, delay: Duration) {
+        let delay = u64::try_from(delay.as_millis()).expect("a short time");
+        self.delay_ms.store(delay, Ordering::SeqCst);
+    }
+}
+
+impl Exchange for Upstream {
+    fn exchange(&self, key: Key) -> BoxFuture<'static, Result<Credentials, Refusal>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let delay = Duration::from_millis(self.delay_ms.load(Ordering::SeqCst));
+        async move {
+            tokio::time::sleep(delay).await;
+            Ok(credentials(&key.account))
+        }
+        .boxed()
+    }
+}
+
+/// As long as those of STS, and valid for an hour.
+fn credentials(account: &ServiceAccount) -> Credentials {
+    Credentials::new(
+        "ASIAEXAMPLEEXAMPLE00".into(),
+        Secret::new("k".repeat(40)),
+        Secret::new(format!("{account}:{}", "t".repeat(800))),
+        SystemTime::now() + Duration::from_secs(3600),
+        "123456789012".into(),
+    )
+}
+
+/// A source that knows one role for each account, but none in the namespace `none`.
+struct OneRoleEach(HashMap<ServiceAccount, Arc<Association>>);
+
+impl OneRoleEach {
+    fn new(pods: &Pods) -> Self {
+        let accounts = pods.iter().map(|(_, account)| account);
+        let granted = accounts.filter(|account| account.namespace() != "none");
+        Self(granted.map(|it| (it.clone(), association(it))).collect())
+    }
+}
+
+fn association(account: &ServiceAccount) -> Arc<Association> {
+    let role = format!("arn:aws:iam::123456789012:role/{}", account.name());
+    Arc::new(Association {
+        role: role.parse().expect("a role's ARN"),
+        target_role: None,
+        external_id: None,
+        session: Session::Untagged { policy: None },
+    })
+}
+
+impl Source for OneRoleEach {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn find<'a>(
+        &'a self,
+        account: &'a ServiceAccount,
+        _deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<Arc<Association>>, Error>> {
+        ready(Ok(self.0.get(account).cloned())).boxed()
+    }
+
+    fn peek(&self, account: &ServiceAccount) -> Known {
+        let known = self.0.get(account).cloned();
+        known.map_or(Known::None, Known::Is)
+    }
+
+    fn prefetch(&self, _account: &ServiceAccount) {}
+
+    fn retain(&self, _accounts: &HashSet<ServiceAccount>) {}
+
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+}
