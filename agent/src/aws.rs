@@ -4,7 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use aws_config::{AppName, BehaviorVersion, ConfigLoader, SdkConfig};
+pub use aws_config::SdkConfig;
+use aws_config::{AppName, BehaviorVersion, ConfigLoader};
 use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};

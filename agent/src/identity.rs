@@ -65,7 +65,7 @@ impl Identity {
         deadline: Instant,
     ) -> Result<Caller, Error> {
         let peer = peer.to_canonical();
-        if peer.is_loopback() || peer == local.to_canonical() {
+        if peer == local.to_canonical() {
             return Err(Error::Node(peer));
         }
         let mut changes = None;

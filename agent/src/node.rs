@@ -130,7 +130,12 @@ impl Agent {
         let doors = listen(config.port, Prefer::Incumbent)?;
         let probes = listen(config.probe_port, Prefer::Newcomer)?;
         let scrapes = match config.metrics_address {
-            Some(at) => Some(Listeners::bind(&[at.ip()], at.port(), Prefer::Newcomer, limits.stall)?),
+            Some(at) => Some(Listeners::bind(
+                &[at.ip()],
+                at.port(),
+                Prefer::Newcomer,
+                limits.stall,
+            )?),
             None => None,
         };
         let addresses = Addresses {
@@ -139,8 +144,12 @@ impl Agent {
             metrics: scrapes.iter().flat_map(Listeners::addresses).collect(),
         };
 
-        let (identity, pods) =
-            Watch::new(api_server, &config.node_name, watch::Limits::default(), counters.pods.clone());
+        let (identity, pods) = Watch::new(
+            api_server,
+            &config.node_name,
+            watch::Limits::default(),
+            counters.pods.clone(),
+        );
         supervisor.spawn("pod watch", pods.run());
 
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
@@ -168,12 +177,15 @@ impl Agent {
             config.cluster_name.as_deref(),
             config.session_duration,
             counters.aws.clone(),
-            clock,
         );
         let (vault, scheduler) = Vault::new(Arc::new(sts), clock);
         supervisor.spawn("credentials", ended(scheduler));
 
-        let broker = Arc::new(Broker::new(identity.clone(), Associations::new(sources), vault.clone()));
+        let broker = Arc::new(Broker::new(
+            identity.clone(),
+            Associations::new(sources),
+            vault.clone(),
+        ));
         supervisor.spawn("prefetch", Arc::clone(&broker).keep_ready());
 
         let leave = CancellationToken::new();
@@ -182,8 +194,17 @@ impl Agent {
         readiness.open(Gate::Doors);
 
         let gates = readiness.clone();
-        let closed = move || gates.closed().into_iter().map(|gate| gate.name().to_owned()).collect();
-        supervisor.spawn("probes", ended(ops::run(probes, Desk::Probes(Arc::new(closed)))));
+        let closed = move || {
+            gates
+                .closed()
+                .into_iter()
+                .map(|gate| gate.name().to_owned())
+                .collect()
+        };
+        supervisor.spawn(
+            "probes",
+            ended(ops::run(probes, Desk::Probes(Arc::new(closed)))),
+        );
         if let Some(listeners) = scrapes {
             let state = State {
                 clock,
@@ -245,7 +266,10 @@ async fn ended(task: impl Future<Output = ()>) -> &'static str {
     "nothing was left to do"
 }
 
-async fn when_synced(identity: crate::identity::Identity, readiness: Readiness) -> std::convert::Infallible {
+async fn when_synced(
+    identity: crate::identity::Identity,
+    readiness: Readiness,
+) -> std::convert::Infallible {
     identity.synced().await;
     readiness.open(Gate::Pods);
     tracing::info!("credlet is ready");
@@ -269,7 +293,10 @@ fn usable(hosts: &[IpAddr]) -> Vec<IpAddr> {
         return absent;
     }
     if !absent.is_empty() {
-        tracing::warn!(?absent, "this node cannot have these IPv6 addresses; serving without them");
+        tracing::warn!(
+            ?absent,
+            "this node cannot have these IPv6 addresses; serving without them"
+        );
     }
     usable
 }

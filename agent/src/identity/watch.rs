@@ -25,14 +25,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+pub use self::connect::{ConnectError, connect};
 use self::lost::{Backoff, Lost, Next};
 pub use self::lost::{LostLabels, Reason};
 use self::wire::{PodObject, pods};
 use super::pods::{Outcome, PodIndex, Report};
 use super::{Identity, Known};
 
+mod connect;
 mod lost;
 mod wire;
+
+/// The API server, as far as the rooms that pass it on need to know.
+pub use kube::Client;
 
 /// How long the watch waits for the API server.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +70,7 @@ pub struct Metrics {
 
 /// The one writer of the index.
 pub struct Watch {
-    client: kube::Client,
+    client: Client,
     /// The field selector for the pods of this node.
     fields: String,
     limits: Limits,
@@ -85,12 +90,7 @@ enum Health {
 impl Watch {
     /// An index that knows nothing yet of the pods of the node `node`, and the
     /// watch that fills it.
-    pub fn new(
-        client: kube::Client,
-        node: &str,
-        limits: Limits,
-        metrics: Metrics,
-    ) -> (Identity, Self) {
+    pub fn new(client: Client, node: &str, limits: Limits, metrics: Metrics) -> (Identity, Self) {
         let known = Arc::new(RwLock::new(Known::default()));
         let (changes, receiver) = watch::channel(0);
         let identity = Identity {

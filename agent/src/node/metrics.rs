@@ -86,22 +86,64 @@ impl Metrics {
         let mut root = Registry::with_prefix("credlet");
         let it = &mut root;
 
-        it.register("requests", "Requests to the front doors by status code and reason", serve.requests);
-        it.register_with_unit("request", "Time from a request's head to its answer", Unit::Seconds, serve.latency);
-        it.register("connections", "Connections to the front doors that are open", serve.open);
-        it.register("connections_refused", "Connections closed unheard by the limit that was reached", serve.refused);
-        it.register("upstream_calls", "Calls to AWS that ended by API and outcome", aws.calls);
-        it.register_with_unit("upstream", "Time that calls to AWS took by API", Unit::Seconds, aws.seconds);
-        it.register("credentials", "Sessions that are kept by state", gauges.credentials.clone());
+        it.register(
+            "requests",
+            "Requests to the front doors by status code and reason",
+            serve.requests,
+        );
+        it.register_with_unit(
+            "request",
+            "Time from a request's head to its answer",
+            Unit::Seconds,
+            serve.latency,
+        );
+        it.register(
+            "connections",
+            "Connections to the front doors that are open",
+            serve.open,
+        );
+        it.register(
+            "connections_refused",
+            "Connections closed unheard by the limit that was reached",
+            serve.refused,
+        );
+        it.register(
+            "upstream_calls",
+            "Calls to AWS that ended by API and outcome",
+            aws.calls,
+        );
+        it.register_with_unit(
+            "upstream",
+            "Time that calls to AWS took by API",
+            Unit::Seconds,
+            aws.seconds,
+        );
+        it.register(
+            "credentials",
+            "Sessions that are kept by state",
+            gauges.credentials.clone(),
+        );
         it.register_with_unit(
             "credentials_shortest",
             "Time left of the session that ends first",
             Unit::Seconds,
             gauges.shortest.clone(),
         );
-        it.register("pods", "Pods of this node that are known", gauges.pods.clone());
-        it.register("pods_refused", "Pods, or addresses of theirs, that cannot be used", pods.refused_pods);
-        it.register("pod_watch_lost", "Lists and watches that ended before their time by reason", pods.lost);
+        it.register(
+            "pods",
+            "Pods of this node that are known",
+            gauges.pods.clone(),
+        );
+        it.register(
+            "pods_refused",
+            "Pods, or addresses of theirs, that cannot be used",
+            pods.refused_pods,
+        );
+        it.register(
+            "pod_watch_lost",
+            "Lists and watches that ended before their time by reason",
+            pods.lost,
+        );
         it.register_with_unit(
             "pod_watch_age",
             "Time since the API server last said anything about pods",
@@ -119,8 +161,16 @@ impl Metrics {
             "1 while the association file cannot be used, so that an older content is",
             gauges.association_file_outdated.clone(),
         );
-        it.register("network_repairs", "Repairs of the node's link and addresses", network_repairs);
-        it.register("build", "The agent's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        it.register(
+            "network_repairs",
+            "Repairs of the node's link and addresses",
+            network_repairs,
+        );
+        it.register(
+            "build",
+            "The agent's version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         Self {
             registry: root,
             state,
@@ -150,8 +200,12 @@ impl Metrics {
             age.unwrap_or_default().as_secs_f64()
         };
         gauges.pods.set(count(identity.pods().unwrap_or_default()));
-        gauges.watch_age.set(identity.watch_age().unwrap_or_default().as_secs_f64());
-        gauges.association_age.set(age(eks.as_ref().and_then(Eks::oldest)));
+        gauges
+            .watch_age
+            .set(identity.watch_age().unwrap_or_default().as_secs_f64());
+        gauges
+            .association_age
+            .set(age(eks.as_ref().and_then(Eks::oldest)));
         let outdated = file.as_ref().is_some_and(File::is_outdated);
         gauges.association_file_outdated.set(outdated.into());
 
@@ -162,9 +216,14 @@ impl Metrics {
             ("stale", standing.stale),
             ("failed", standing.failed),
         ] {
-            gauges.credentials.get_or_create(&StateLabels { state }).set(count(entries));
+            gauges
+                .credentials
+                .get_or_create(&StateLabels { state })
+                .set(count(entries));
         }
-        gauges.shortest.set(standing.shortest.unwrap_or_default().as_secs_f64());
+        gauges
+            .shortest
+            .set(standing.shortest.unwrap_or_default().as_secs_f64());
     }
 }
 

@@ -3,7 +3,7 @@
 use netsetup::{Error, Outcome, Spec};
 use prometheus_client::metrics::counter::Counter;
 
-use crate::config::{LinkKind, Network, NetsetupAction};
+use crate::config::{LinkKind, NetsetupAction, Network};
 
 /// Sets the network up. The future keeps it so, counts each repair, and ends
 /// only by failing.

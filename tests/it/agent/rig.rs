@@ -66,9 +66,13 @@ impl Rig {
         if let Some(text) = file {
             std::fs::write(association_file(&folder), text).expect("a file in it");
             let path = association_file(&folder);
-            line += &format!(" --association-sources file --association-file {}", path.display());
+            line += &format!(
+                " --association-sources file --association-file {}",
+                path.display()
+            );
         }
-        let Ok(Command::Run(config)) = Command::parse(line.split_whitespace().map(OsString::from)) else {
+        let Ok(Command::Run(config)) = Command::parse(line.split_whitespace().map(OsString::from))
+        else {
             panic!("the command line is good: {line}");
         };
         let sdk = credlet::aws::settings()
@@ -76,11 +80,15 @@ impl Rig {
             .endpoint_url(aws.url())
             .credentials_provider(Credentials::for_tests());
         let outside = Outside {
-            api_server: watch::connect(Some(&kubeconfig)).await.expect("a kubeconfig"),
+            api_server: watch::connect(Some(&kubeconfig))
+                .await
+                .expect("a kubeconfig"),
             aws: sdk.load().await,
             clock: Clock::system(),
         };
-        let agent = Agent::start(*config, outside).await.expect("everything is there");
+        let agent = Agent::start(*config, outside)
+            .await
+            .expect("everything is there");
         let addresses = agent.addresses().clone();
         let (stop, stopped) = oneshot::channel();
         let agent = tokio::spawn(agent.run(async move {
@@ -132,7 +140,9 @@ impl Rig {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(PATIENCE, comes).await.expect("the agent becomes ready");
+        timeout(PATIENCE, comes)
+            .await
+            .expect("the agent becomes ready");
     }
 
     /// Replaces the association file, as an editor does.
@@ -145,7 +155,9 @@ impl Rig {
     /// Ends the agent, which must go well.
     pub async fn leave(self) {
         self.stop.send(()).expect("the agent runs still");
-        let ended = timeout(PATIENCE, self.agent).await.expect("draining has an end");
+        let ended = timeout(PATIENCE, self.agent)
+            .await
+            .expect("draining has an end");
         ended.expect("it did not panic").expect("it leaves well");
     }
 }

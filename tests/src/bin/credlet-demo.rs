@@ -22,14 +22,24 @@ const PROBES: &str = "169.254.170.23:2703";
 
 /// Namespace, service account, role, and the role behind it if any.
 const ACCOUNTS: [(&str, &str, &str, Option<&str>); 3] = [
-    ("shop", "checkout", "arn:aws:iam::111122223333:role/pods/checkout", None),
+    (
+        "shop",
+        "checkout",
+        "arn:aws:iam::111122223333:role/pods/checkout",
+        None,
+    ),
     (
         "shop",
         "reports",
         "arn:aws:iam::111122223333:role/pods/reports",
         Some("arn:aws:iam::444455556666:role/warehouse"),
     ),
-    ("batch", "nightly", "arn:aws:iam::111122223333:role/pods/nightly", None),
+    (
+        "batch",
+        "nightly",
+        "arn:aws:iam::111122223333:role/pods/nightly",
+        None,
+    ),
 ];
 
 /// Namespace, pod, service account.
@@ -68,7 +78,11 @@ async fn fetch() {
     let provider = EcsCredentialsProvider::builder().build();
     let start = Instant::now();
     match provider.provide_credentials().await {
-        Ok(credentials) => println!("{} {}", start.elapsed().as_micros(), credentials.access_key_id()),
+        Ok(credentials) => println!(
+            "{} {}",
+            start.elapsed().as_micros(),
+            credentials.access_key_id()
+        ),
         Err(error) => {
             let mut text = error.to_string();
             let mut cause = error.source();
@@ -83,9 +97,15 @@ async fn fetch() {
 
 async fn demo() -> Fallible<()> {
     let demo = Demo::start().await?;
-    println!("A node with {} pods; credlet is ready at {URL}\n", PODS.len());
+    println!(
+        "A node with {} pods; credlet is ready at {URL}\n",
+        PODS.len()
+    );
 
-    println!("{:<18} {:<14} {:<12} {:<48} {:>8}", "pod", "address", "account", "role", "took");
+    println!(
+        "{:<18} {:<14} {:<12} {:<48} {:>8}",
+        "pod", "address", "account", "role", "took"
+    );
     for (seat, (namespace, name, account)) in demo.seats.iter().zip(PODS) {
         let Fetched::Credentials { key, micros } = demo.fetch(seat).await? else {
             continue;
@@ -107,9 +127,14 @@ async fn demo() -> Fallible<()> {
     );
 
     println!("\nRefused:");
-    demo.refuse("a pod without an association", &demo.seats[5], 404).await?;
-    let nobody = demo.node.add_pod(Ipv4Addr::new(10, 250, 1, 99), None).await?;
-    demo.refuse("an address that no pod owns", &nobody, 503).await?;
+    demo.refuse("a pod without an association", &demo.seats[5], 404)
+        .await?;
+    let nobody = demo
+        .node
+        .add_pod(Ipv4Addr::new(10, 250, 1, 99), None)
+        .await?;
+    demo.refuse("an address that no pod owns", &nobody, 503)
+        .await?;
 
     if std::env::var_os("STAY").is_some_and(|stay| !stay.is_empty()) {
         demo.stay().await?;
@@ -173,13 +198,18 @@ impl Demo {
         let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let probe = self.node.ns.run(move || client::try_get(from, probes, "/readyz"));
+            let probe = self
+                .node
+                .ns
+                .run(move || client::try_get(from, probes, "/readyz"));
             if probe.await.is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
             let ended = self.agent.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                return Err(format!("the agent is not ready:\n{}", std::fs::read_to_string(log)?).into());
+                return Err(
+                    format!("the agent is not ready:\n{}", std::fs::read_to_string(log)?).into(),
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -211,8 +241,16 @@ impl Demo {
             return Err(format!("{who} got credentials").into());
         }
         let (from, to) = (IpAddr::V4(pod.ipv4), "169.254.170.23:80".parse()?);
-        let answer = pod.ns.run(move || client::get(from, to, "/v1/credentials")).await;
-        println!("{who} ({}): {} {}", pod.ipv4, answer.status.as_u16(), answer.field("message"));
+        let answer = pod
+            .ns
+            .run(move || client::get(from, to, "/v1/credentials"))
+            .await;
+        println!(
+            "{who} ({}): {} {}",
+            pod.ipv4,
+            answer.status.as_u16(),
+            answer.field("message")
+        );
         if answer.status != status {
             return Err(format!("{who} should have got {status}").into());
         }
@@ -220,14 +258,25 @@ impl Demo {
     }
 
     async fn stay(mut self) -> Fallible<()> {
-        let enter = |pid: Option<u32>| format!("nsenter -t {} -U -n --preserve-credentials", pid.unwrap_or_default());
+        let enter = |pid: Option<u32>| {
+            format!(
+                "nsenter -t {} -U -n --preserve-credentials",
+                pid.unwrap_or_default()
+            )
+        };
         let mut sleep = Command::new("sleep");
         sleep.arg("infinity");
         let sleeper = self.seats[0].ns.spawn(sleep).await?;
         println!("\nThe node stays until Ctrl-C. In another terminal, as a pod and as the node:");
         println!("  {} curl -s {URL}", enter(sleeper.id()));
-        println!("  {} curl -s http://{PROBES}/readyz", enter(self.agent.id()));
-        println!("  {} curl -s http://127.0.0.1:2705/metrics", enter(self.agent.id()));
+        println!(
+            "  {} curl -s http://{PROBES}/readyz",
+            enter(self.agent.id())
+        );
+        println!(
+            "  {} curl -s http://127.0.0.1:2705/metrics",
+            enter(self.agent.id())
+        );
         stdout().flush()?;
         tokio::select! {
             stop = tokio::signal::ctrl_c() => stop?,
@@ -241,7 +290,14 @@ fn agent(kubeconfig: &Path, aws: &str, log: &Path) -> Fallible<Command> {
     let binary: PathBuf = std::env::current_exe()?.with_file_name("credlet");
     let mut command = Command::new(binary);
     command
-        .args(["run", "--node-name", NODE, "--cluster-name", CLUSTER, "--kubeconfig"])
+        .args([
+            "run",
+            "--node-name",
+            NODE,
+            "--cluster-name",
+            CLUSTER,
+            "--kubeconfig",
+        ])
         .arg(kubeconfig)
         .env_clear()
         .env("AWS_REGION", REGION)
