@@ -28,7 +28,7 @@ pub enum Desk {
     /// or 503 and the names of the closed gates, one a line, as the function
     /// gives them.
     Probes(Arc<dyn Fn() -> Vec<String> + Send + Sync>),
-    /// `/metrics`: what the function writes, in the OpenMetrics text format.
+    /// `/metrics`: what the function writes, in the `OpenMetrics` text format.
     Metrics(Arc<dyn Fn() -> String + Send + Sync>),
 }
 
