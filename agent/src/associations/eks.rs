@@ -194,7 +194,10 @@ impl Lookup {
                 .send();
             let listed = self.metrics.call(Api::ListPodIdentityAssociations, call);
             let page = listed.await.map_err(|failure| self.explain(failure))?;
-            for summary in page.associations.unwrap_or_default() {
+            let summaries = page
+                .associations
+                .ok_or_else(|| malformed("without a list"))?;
+            for summary in summaries {
                 if found.replace(summary).is_some() {
                     return Err(malformed("more than one association"));
                 }
