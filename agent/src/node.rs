@@ -168,7 +168,6 @@ impl Agent {
             config.cluster_name.as_deref(),
             config.session_duration,
             counters.aws.clone(),
-            clock,
         );
         let (vault, scheduler) = Vault::new(Arc::new(sts), clock);
         supervisor.spawn("credentials", ended(scheduler));

@@ -202,9 +202,9 @@ async fn an_answer_that_says_nothing_is_a_failure_and_not_none() {
         (Api::List, Answer::Denied, "AccessDeniedException"),
         (Api::List, Answer::Throttled, "ThrottlingException"),
         (Api::List, Answer::Malformed, "unreadable"),
-        (Api::List, Answer::Empty, "without a list"),
+        (Api::List, Answer::Empty, "incomplete"),
         (Api::Describe, Answer::Denied, "AccessDeniedException"),
-        (Api::Describe, Answer::Empty, "empty description"),
+        (Api::Describe, Answer::Empty, "incomplete"),
     ] {
         let fixture = fixture().await;
         fixture.associate(ROLE);
