@@ -153,17 +153,22 @@ pub struct ApiLabels {
 struct Outcome(Option<Fault>);
 
 impl Metrics {
-    /// Runs one call to its end, and counts it.
-    pub async fn call<T, E>(
+    /// Runs one call to its end, and counts it. Its success is what `take` finds
+    /// in the answer; an answer without it is malformed.
+    pub async fn call<A, T, E>(
         &self,
         api: Api,
-        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        call: impl Future<Output = Result<A, SdkError<E, HttpResponse>>>,
+        take: impl FnOnce(A) -> Option<T>,
     ) -> Result<T, Failure>
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
         let start = Instant::now();
-        let result = call.await.map_err(|error| Failure::of(&error));
+        let result = match call.await {
+            Ok(answer) => take(answer).ok_or_else(Failure::incomplete),
+            Err(error) => Err(Failure::of(&error)),
+        };
         let outcome = Outcome(result.as_ref().err().map(|failure| failure.fault));
         self.calls.get_or_create(&CallLabels { api, outcome }).inc();
         self.seconds
@@ -184,6 +189,13 @@ impl Default for Metrics {
 }
 
 impl Failure {
+    fn incomplete() -> Self {
+        Self {
+            fault: Fault::Malformed,
+            message: "an incomplete answer".to_owned(),
+        }
+    }
+
     fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + StdError + 'static,

@@ -163,16 +163,18 @@ impl Lookup {
             .client
             .describe_pod_identity_association()
             .cluster_name(&*self.cluster_name)
-            .association_id(id)
-            .send();
-        let described = self.metrics.call(Api::DescribePodIdentityAssociation, call);
+            .association_id(id);
+        let described =
+            self.metrics
+                .call(Api::DescribePodIdentityAssociation, call.send(), |answer| {
+                    answer.association
+                });
         let association = match described.await {
-            Ok(output) => output.association,
+            Ok(association) => association,
             // Deleted since it was listed.
             Err(failure) if failure.fault == Fault::NotFound => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let association = association.ok_or_else(|| malformed("an empty description"))?;
         accept(association, account).map(|association| Some(Arc::new(association)))
     }
 
@@ -190,16 +192,19 @@ impl Lookup {
                 .cluster_name(&*self.cluster_name)
                 .namespace(account.namespace())
                 .service_account(account.name())
-                .set_next_token(next_token)
-                .send();
-            let listed = self.metrics.call(Api::ListPodIdentityAssociations, call);
-            let page = listed.await.map_err(|failure| self.explain(failure))?;
-            for summary in page.associations.unwrap_or_default() {
+                .set_next_token(next_token);
+            let listed =
+                self.metrics
+                    .call(Api::ListPodIdentityAssociations, call.send(), |answer| {
+                        Some((answer.associations?, answer.next_token))
+                    });
+            let (summaries, more) = listed.await.map_err(|failure| self.explain(failure))?;
+            for summary in summaries {
                 if found.replace(summary).is_some() {
                     return Err(malformed("more than one association"));
                 }
             }
-            next_token = page.next_token;
+            next_token = more;
             if next_token.is_none() {
                 return Ok(found);
             }

@@ -128,8 +128,9 @@ impl<F: Fetch> Entry<F> {
         Demand::Awaits(self.queue().subscribe())
     }
 
-    /// When something is to be done about it, if nothing is being done.
-    pub(super) fn due(&self, clock: Clock) -> Option<(Instant, Due)> {
+    /// When something is to be done about it, if nothing is being done. What is
+    /// due by wall time is due at `now`, the moment that the caller compares with.
+    pub(super) fn due(&self, now: Instant, clock: Clock) -> Option<(Instant, Due)> {
         match self.work {
             Work::Resting => {}
             Work::Queued(..) | Work::Running(..) => return None,
@@ -137,7 +138,7 @@ impl<F: Fetch> Entry<F> {
         if let Some(failure) = &self.failure {
             return Some((failure.retry_at, Due::Fetch));
         }
-        let at = |wall| Instant::now() + clock.until(wall);
+        let at = |wall| now + clock.until(wall);
         let life = self.kept.as_ref()?.life;
         match (life.refresh_at, life.usable_until) {
             (Some(refresh), _) => Some((at(refresh), Due::Fetch)),

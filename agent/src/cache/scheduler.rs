@@ -58,7 +58,7 @@ impl<F: Fetch> Scheduler<F> {
         let mut next = now + LONGEST_SLEEP;
         let mut entries = self.shared.write();
         let before = entries.len();
-        entries.retain(|_, entry| match entry.due(self.shared.clock) {
+        entries.retain(|_, entry| match entry.due(now, self.shared.clock) {
             None => true,
             Some((at, _)) if at > now => {
                 next = next.min(at);

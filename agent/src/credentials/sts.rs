@@ -132,10 +132,10 @@ impl Sts {
         if let Place::Last(signer) = place {
             call = call.config_override(Config::builder().credentials_provider(signer));
         }
-        let output = self.metrics.call(Api::AssumeRole, call.send()).await?;
-        output
-            .credentials
-            .ok_or(Refusal::Malformed("no credentials"))
+        let got = self
+            .metrics
+            .call(Api::AssumeRole, call.send(), |answer| answer.credentials);
+        Ok(got.await?)
     }
 
     fn tags<'a>(&'a self, key: &'a Key) -> Vec<(&'static str, &'a str)> {
@@ -171,7 +171,7 @@ impl From<Failure> for Refusal {
             Fault::Denied | Fault::NotFound => Self::Denied(failure.message),
             Fault::Throttled => Self::Throttled,
             Fault::TimedOut | Fault::Unavailable => Self::Unavailable(failure.message),
-            Fault::Malformed => Self::Malformed("an unreadable answer"),
+            Fault::Malformed => Self::Malformed("no whole credentials"),
         }
     }
 }

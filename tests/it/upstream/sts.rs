@@ -1,0 +1,308 @@
+//! Sessions: what STS is asked, and what becomes of its answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as Provided;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use credlet::aws;
+use credlet::config::StsEndpoints;
+use credlet::credentials::sts::Sts;
+use credlet::credentials::{Exchange, Key, Refusal};
+use credlet::model::{Association, Credentials, ServiceAccount, Session};
+use credlet_tests::fake_aws::{Answer, Api, AssumeRole, CLUSTER, CLUSTER_ARN, FakeAws, issued_to};
+use tokio::net::TcpListener;
+
+use super::{AGENT, hasty_sdk, scrape, sdk};
+
+const ROLE: &str = "arn:aws:iam::111122223333:role/pods/checkout";
+const TARGET: &str = "arn:aws:iam::444455556666:role/warehouse";
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn tagged() -> Association {
+    Association {
+        role: ROLE.parse().expect("valid"),
+        target_role: None,
+        external_id: None,
+        session: Session::Tagged {
+            cluster_arn: Some(CLUSTER_ARN.into()),
+        },
+    }
+}
+
+fn untagged() -> Association {
+    Association {
+        session: Session::Untagged {
+            policy: Some("{}".to_owned()),
+        },
+        external_id: Some("us/them".to_owned()),
+        ..tagged()
+    }
+}
+
+fn chained(association: Association) -> Association {
+    Association {
+        target_role: Some(TARGET.parse().expect("valid")),
+        ..association
+    }
+}
+
+fn key(namespace: &str, name: &str, association: Association) -> Key {
+    Key {
+        account: ServiceAccount::new(namespace, name).expect("valid"),
+        association: Arc::new(association),
+    }
+}
+
+fn checkout(association: Association) -> Key {
+    key("shop", "checkout", association)
+}
+
+fn sts(sdk: &SdkConfig, duration: Duration, metrics: &aws::Metrics) -> Sts {
+    let endpoints = StsEndpoints::Regional;
+    Sts::new(sdk, endpoints, Some(CLUSTER), duration, metrics.clone())
+}
+
+/// Asks for one session of an hour.
+async fn ask(aws: &FakeAws, key: Key) -> Result<Credentials, Refusal> {
+    ask_for(aws, key, HOUR).await
+}
+
+async fn ask_for(aws: &FakeAws, key: Key, duration: Duration) -> Result<Credentials, Refusal> {
+    let sts = sts(&sdk(aws).await, duration, &aws::Metrics::default());
+    sts.exchange(key).await
+}
+
+/// A default chain that found nothing.
+#[derive(Debug)]
+struct NoCredentials;
+
+impl ProvideCredentials for NoCredentials {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        Provided::ready(Err(CredentialsError::not_loaded("none configured")))
+    }
+}
+
+fn refusal(answer: Result<Credentials, Refusal>) -> Refusal {
+    match answer {
+        Err(refusal) => refusal,
+        Ok(_) => panic!("got credentials"),
+    }
+}
+
+#[tokio::test]
+async fn a_session_carries_its_service_account_and_cluster_as_transitive_tags() {
+    let aws = FakeAws::start().await;
+    ask(&aws, checkout(tagged())).await.expect("credentials");
+    let tags = BTreeMap::from(
+        [
+            ("eks-cluster-arn", CLUSTER_ARN),
+            ("eks-cluster-name", CLUSTER),
+            ("kubernetes-namespace", "shop"),
+            ("kubernetes-service-account", "checkout"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    let wanted = AssumeRole {
+        role: ROLE.to_owned(),
+        session_name: "shop.checkout".to_owned(),
+        duration: HOUR,
+        transitive: tags.keys().cloned().collect(),
+        tags,
+        external_id: None,
+        policy: None,
+        signer: AGENT.to_owned(),
+    };
+    assert_eq!(aws.assume_roles(), [wanted]);
+}
+
+#[tokio::test]
+async fn an_unknown_cluster_is_not_tagged() {
+    let aws = FakeAws::start().await;
+    let association = Association {
+        session: Session::Tagged { cluster_arn: None },
+        ..tagged()
+    };
+    let (sdk, metrics) = (sdk(&aws).await, aws::Metrics::default());
+    let sts = Sts::new(&sdk, StsEndpoints::Regional, None, HOUR, metrics);
+    sts.exchange(checkout(association))
+        .await
+        .expect("credentials");
+    let tags: Vec<_> = aws.assume_roles()[0].tags.keys().cloned().collect();
+    assert_eq!(tags, ["kubernetes-namespace", "kubernetes-service-account"]);
+}
+
+#[tokio::test]
+async fn without_session_tags_the_policy_and_the_external_id_go_alone() {
+    let aws = FakeAws::start().await;
+    ask(&aws, checkout(untagged())).await.expect("credentials");
+    let call = aws.assume_roles().remove(0);
+    assert_eq!(
+        (call.tags, call.transitive),
+        (BTreeMap::new(), BTreeSet::new())
+    );
+    assert_eq!(call.policy.as_deref(), Some("{}"));
+    assert_eq!(call.external_id.as_deref(), Some("us/them"));
+}
+
+#[tokio::test]
+async fn the_answer_is_what_sts_issued_for_the_role() {
+    let aws = FakeAws::start().await;
+    let got = ask(&aws, checkout(tagged())).await.expect("credentials");
+    assert_eq!(
+        issued_to(&got.access_key_id).as_deref(),
+        Some("shop/checkout")
+    );
+    let left = got.left(SystemTime::now());
+    assert!(
+        left > HOUR - Duration::from_secs(60) && left <= HOUR,
+        "{left:?}"
+    );
+    assert_eq!(got.account_id, "111122223333");
+}
+
+#[tokio::test]
+async fn a_chain_signs_its_second_session_with_its_first() {
+    let aws = FakeAws::start().await;
+    let key = checkout(chained(tagged()));
+    let got = ask_for(&aws, key, 12 * HOUR).await.expect("credentials");
+    assert_eq!(got.account_id, "444455556666");
+    assert_eq!(
+        issued_to(&got.access_key_id).as_deref(),
+        Some("shop/checkout")
+    );
+
+    let [first, last] = aws.assume_roles().try_into().expect("two calls");
+    assert_eq!((first.role.as_str(), last.role.as_str()), (ROLE, TARGET));
+    assert_eq!(first.signer, AGENT);
+    assert_eq!(issued_to(&last.signer).as_deref(), Some("shop/checkout"));
+    assert_eq!(first.duration, HOUR / 4);
+    assert_eq!(last.duration, HOUR, "STS allows a chained session no more");
+    assert_eq!(first.tags.len(), 4);
+    assert!(
+        last.tags.is_empty(),
+        "they are inherited; STS refuses them twice"
+    );
+}
+
+#[tokio::test]
+async fn the_external_id_and_the_policy_are_for_the_last_role_of_a_chain() {
+    let aws = FakeAws::start().await;
+    let key = checkout(chained(untagged()));
+    ask(&aws, key).await.expect("credentials");
+    let [first, last] = aws.assume_roles().try_into().expect("two calls");
+    assert_eq!((first.external_id, first.policy), (None, None));
+    assert_eq!(last.external_id.as_deref(), Some("us/them"));
+    assert_eq!(last.policy.as_deref(), Some("{}"));
+}
+
+#[tokio::test]
+async fn a_chain_ends_where_it_is_refused() {
+    let aws = FakeAws::start().await;
+    aws.script_for(Api::AssumeRole, ROLE, Answer::Denied);
+    let refused = refusal(ask(&aws, checkout(chained(tagged()))).await);
+    assert!(matches!(refused, Refusal::Denied(_)), "{refused}");
+    assert_eq!(aws.count(Api::AssumeRole), 1);
+}
+
+#[tokio::test]
+async fn an_answer_without_credentials_is_malformed() {
+    let aws = FakeAws::start().await;
+    aws.script(Api::AssumeRole, Answer::Empty);
+    let refused = refusal(ask(&aws, checkout(tagged())).await);
+    assert!(matches!(refused, Refusal::Malformed(_)), "{refused}");
+}
+
+/// The stand-in refuses names and tags that are beyond STS's limits.
+#[tokio::test]
+async fn every_legal_service_account_gets_a_session() {
+    let aws = FakeAws::start().await;
+    for namespace in ["a".to_owned(), "n".repeat(63)] {
+        for name in ["0".to_owned(), "a.b-c".to_owned(), "s".repeat(253)] {
+            let key = key(&namespace, &name, tagged());
+            ask(&aws, key).await.expect("credentials");
+        }
+    }
+    let names: BTreeSet<_> = aws
+        .assume_roles()
+        .into_iter()
+        .map(|call| call.session_name)
+        .collect();
+    assert_eq!(names.len(), 6);
+}
+
+#[tokio::test]
+async fn every_answer_has_its_refusal_and_its_count() {
+    let aws = FakeAws::start().await;
+    let metrics = aws::Metrics::default();
+    let sts = sts(&hasty_sdk(&aws).await, HOUR, &metrics);
+    for (answer, told, counted) in [
+        (
+            Answer::Denied,
+            "AWS refuses the role: AccessDenied: User: the agent",
+            "denied",
+        ),
+        (Answer::Throttled, "AWS throttles", "throttled"),
+        (
+            Answer::Broken,
+            "AWS could not be asked: InternalFailure",
+            "unavailable",
+        ),
+        (
+            Answer::Hang,
+            "AWS could not be asked: no answer in time",
+            "timed_out",
+        ),
+        (
+            Answer::Malformed,
+            "AWS answered what cannot be used: no whole credentials",
+            "malformed",
+        ),
+    ] {
+        aws.script(Api::AssumeRole, answer);
+        let refused = refusal(sts.exchange(checkout(tagged())).await).to_string();
+        assert!(refused.starts_with(told), "{answer:?}: {refused}");
+        let count = format!("calls_total{{api=\"AssumeRole\",outcome=\"{counted}\"}} 1\n");
+        assert!(scrape(&metrics).contains(&count), "{}", scrape(&metrics));
+    }
+    assert_eq!(aws.count(Api::AssumeRole), 5, "the SDK does not retry");
+    let timed = "seconds_count{api=\"AssumeRole\"} 5\n";
+    assert!(scrape(&metrics).contains(timed), "{}", scrape(&metrics));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_an_outage_that_says_why() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let gone = FakeAws::serve(listener);
+    let sdk = sdk(&gone).await;
+    drop(gone);
+    tokio::task::yield_now().await;
+    let sts = sts(&sdk, HOUR, &aws::Metrics::default());
+    let refused = refusal(sts.exchange(checkout(tagged())).await);
+    assert!(
+        matches!(&refused, Refusal::Unavailable(why) if why.contains("refused")),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_without_credentials_of_its_own_says_so() {
+    let aws = FakeAws::start().await;
+    let sdk = sdk(&aws).await.into_builder();
+    let sdk = sdk
+        .credentials_provider(SharedCredentialsProvider::new(NoCredentials))
+        .build();
+    let sts = sts(&sdk, HOUR, &aws::Metrics::default());
+    let refused = refusal(sts.exchange(checkout(tagged())).await);
+    assert!(
+        matches!(&refused, Refusal::Unavailable(why) if why.contains("credential")),
+        "{refused}"
+    );
+    assert_eq!(aws.calls(), []);
+}
