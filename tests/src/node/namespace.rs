@@ -80,7 +80,7 @@ impl Namespace {
             .boxed_local()
         });
         let jobs = self.jobs.as_ref().expect("only drop takes it");
-        jobs.send(job).ok().expect("the thread runs until drop");
+        jobs.send(job).expect("the thread runs until drop");
         match result.await.expect("a job ends by sending its outcome") {
             Ok(value) => value,
             Err(panic) => resume_unwind(panic),
