@@ -193,6 +193,11 @@ impl FakeAws {
         self.state.count(api)
     }
 
+    /// The role of the session that an access key id was issued for.
+    pub fn role_of(&self, access_key_id: &str) -> Option<String> {
+        self.state.lock().sessions.role(access_key_id)
+    }
+
     /// Every `sts:AssumeRole` so far.
     pub fn assume_roles(&self) -> Vec<AssumeRole> {
         let only = |call| match call {

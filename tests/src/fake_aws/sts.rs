@@ -37,9 +37,25 @@ pub fn issued_to(access_key_id: &str) -> Option<String> {
     Some(format!("{namespace}/{name}"))
 }
 
-/// The transitive tags of every session that was issued, by access key id.
+/// Every session that was issued, by access key id.
 #[derive(Default)]
-pub(super) struct Sessions(HashMap<String, BTreeMap<String, String>>);
+pub(super) struct Sessions(HashMap<String, Session>);
+
+/// What is remembered of a session.
+struct Session {
+    role: String,
+    /// The transitive tags.
+    tags: BTreeMap<String, String>,
+}
+
+impl Sessions {
+    /// The role of the session that an access key id was issued for.
+    pub(super) fn role(&self, access_key_id: &str) -> Option<String> {
+        self.0
+            .get(access_key_id)
+            .map(|session| session.role.clone())
+    }
+}
 
 /// Takes what there is; [`reply`] refuses what does not fit.
 pub(super) fn parse(body: &[u8], signer: String) -> AssumeRole {
@@ -120,7 +136,7 @@ fn fault(call: &AssumeRole, inherited: Option<&BTreeMap<String, String>>) -> Opt
 }
 
 fn issue(call: &AssumeRole, life: SignedDuration, sessions: &mut Sessions) -> Reply {
-    let inherited = sessions.0.get(&call.signer);
+    let inherited = sessions.0.get(&call.signer).map(|session| &session.tags);
     if let Some(fault) = fault(call, inherited) {
         return refuse(StatusCode::BAD_REQUEST, "ValidationError", fault);
     }
@@ -137,8 +153,11 @@ fn issue(call: &AssumeRole, life: SignedDuration, sessions: &mut Sessions) -> Re
     let going_on = |key: &String, _: &mut String| {
         call.transitive.contains(key) || inherited.is_some_and(|tags| tags.contains_key(key))
     };
-    let transitive = tags.clone().extract_if(.., going_on).collect();
-    sessions.0.insert(key.clone(), transitive);
+    let session = Session {
+        role: call.role.clone(),
+        tags: tags.clone().extract_if(.., going_on).collect(),
+    };
+    sessions.0.insert(key.clone(), session);
 
     let expiration = (Timestamp::now() + life).strftime("%Y-%m-%dT%H:%M:%SZ");
     let account = call.role.split(':').nth(4).unwrap_or_default();
