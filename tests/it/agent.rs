@@ -226,7 +226,7 @@ async fn nothing_is_answered_before_the_first_list_of_pods() {
     );
     let probe = rig.probe("/readyz").await;
     assert_eq!(probe.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(probe.text().trim(), "pods");
+    assert_eq!(probe.text().trim(), "closed: pods");
     assert_eq!(rig.probe("/healthz").await.status, StatusCode::OK);
 
     rig.synced().await;

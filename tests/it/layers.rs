@@ -58,18 +58,16 @@ fn agent_sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/src");
     let mut files = Vec::new();
     collect(&root, &mut files);
-    assert!(
-        files.len() > 15,
-        "the agent's sources are not where they were"
-    );
-    files
-        .into_iter()
-        .filter(|path| {
-            !path.ends_with("tests.rs")
-                && !path.components().any(|part| part.as_os_str() == "tests")
+    let sources: Vec<Source> = files
+        .iter()
+        .map(|path| (path, path.strip_prefix(&root).expect("found below it")))
+        .filter(|(_, name)| {
+            !name
+                .iter()
+                .any(|part| part == "tests" || part == "tests.rs")
         })
-        .map(|path| {
-            let text = fs::read_to_string(&path).expect("a source file is text");
+        .map(|(path, name)| {
+            let text = fs::read_to_string(path).expect("a source file is text");
             let code = text
                 .split("#[cfg(test)]\nmod tests {")
                 .next()
@@ -78,15 +76,16 @@ fn agent_sources() -> Vec<Source> {
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"));
             Source {
-                path: path
-                    .strip_prefix(&root)
-                    .expect("found below it")
-                    .to_string_lossy()
-                    .into_owned(),
+                path: name.to_string_lossy().into_owned(),
                 text: lines.collect::<Vec<_>>().join("\n"),
             }
         })
-        .collect()
+        .collect();
+    assert!(
+        sources.len() > 15,
+        "the agent's sources are not where they were"
+    );
+    sources
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

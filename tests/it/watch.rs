@@ -128,12 +128,7 @@ async fn nothing_is_answered_before_the_first_list_and_callers_wait_for_it() {
 #[tokio::test]
 async fn the_node_s_own_addresses_are_refused_without_waiting() {
     let fixture = Fixture::watching().await;
-    for own in [
-        "127.0.0.1",
-        "::1",
-        "169.254.170.23",
-        "::ffff:169.254.170.23",
-    ] {
+    for own in ["169.254.170.23", "::ffff:169.254.170.23"] {
         let canonical = ip(own).to_canonical();
         assert_eq!(fixture.uid_at(own).await, Err(Error::Node(canonical)));
     }
