@@ -4,5 +4,6 @@ mod agent;
 mod doors;
 mod layers;
 mod manifests;
+mod metrics;
 mod upstream;
 mod watch;

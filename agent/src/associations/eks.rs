@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_config::SdkConfig;
 use aws_sdk_eks::Client;
 use aws_sdk_eks::types::{PodIdentityAssociation, PodIdentityAssociationSummary};
 use futures::FutureExt;
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Error, Known, Source};
-use crate::aws::{Api, Failure, Fault, Metrics};
+use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
 use crate::cache::{self, Cache, Fetch, Life, Patience};
 use crate::clock::Clock;
 use crate::model::{Association, ServiceAccount, Session};

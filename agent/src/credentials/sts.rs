@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_config::SdkConfig;
 use aws_sdk_sts::config::endpoint::{DefaultResolver, EndpointFuture, Params, ResolveEndpoint};
 use aws_sdk_sts::config::{Builder, Config, Credentials as SdkCredentials};
 use aws_sdk_sts::error::BoxError;
@@ -13,7 +12,7 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
 use super::{Exchange, Key, Refusal};
-use crate::aws::{Api, Failure, Fault, Metrics};
+use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
 use crate::config::StsEndpoints;
 use crate::model::{Association, Credentials, RoleArn, Secret, ServiceAccount, Session};
 
