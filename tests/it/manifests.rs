@@ -1,1 +1,191 @@
-//! What is in `manifests/`.
+//! Every manifest is what the API server takes, and grants what is said and no more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The folders of manifests.
+const FOLDERS: [&str; 1] = ["manifests"];
+
+#[test]
+fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
+    for (path, document) in FOLDERS.iter().flat_map(|folder| documents(folder)) {
+        let kind = document["kind"].as_str().unwrap_or_default();
+        let read_back = match (document["apiVersion"].as_str().unwrap_or_default(), kind) {
+            ("apps/v1", "DaemonSet") => through::<DaemonSet>(&document),
+            ("apps/v1", "Deployment") => through::<Deployment>(&document),
+            ("rbac.authorization.k8s.io/v1", "ClusterRole") => through::<ClusterRole>(&document),
+            ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
+                through::<ClusterRoleBinding>(&document)
+            }
+            ("v1", "ConfigMap") => through::<ConfigMap>(&document),
+            ("v1", "Namespace") => through::<Namespace>(&document),
+            ("v1", "Pod") => through::<Pod>(&document),
+            ("v1", "ServiceAccount") => through::<ServiceAccount>(&document),
+            (version, kind) => panic!("{}: no type for {version} {kind}", path.display()),
+        };
+        let read_back = read_back.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // A field that the type does not have is missing in what it gives back.
+        assert_eq!(document, read_back, "{} {kind}", path.display());
+    }
+}
+
+#[test]
+fn the_kustomization_leaves_no_manifest_out() {
+    for folder in FOLDERS {
+        let kustomization = kustomization(folder);
+        let listed: BTreeSet<_> = strings(&kustomization["resources"])
+            .into_iter()
+            .filter(|resource| Path::new(resource).extension().is_some())
+            .collect();
+        let there: BTreeSet<_> = manifests(folder)
+            .iter()
+            .map(|path| {
+                path.file_name()
+                    .expect("a file")
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        assert_eq!(listed, there, "{folder}");
+    }
+}
+
+#[test]
+fn the_image_carries_the_version_of_this_workspace() {
+    let kustomization = kustomization("manifests");
+    assert_eq!(
+        kustomization["images"][0]["name"],
+        container().image.expect("an image")
+    );
+    assert_eq!(
+        kustomization["images"][0]["newTag"],
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+#[test]
+fn the_cluster_has_no_name_until_somebody_gives_it_one() {
+    let settings = fs::read_to_string(root().join("manifests/settings.env")).expect("readable");
+    assert!(settings.lines().any(|line| line == "CREDLET_CLUSTER_NAME="));
+}
+
+#[test]
+fn the_agent_may_list_and_watch_pods_and_nothing_else() {
+    let role: ClusterRole = the_only("ClusterRole");
+    let rules = role.rules.expect("rules");
+    assert_eq!(rules.len(), 1);
+    assert_eq!(rules[0].api_groups.as_deref(), Some(&[String::new()][..]));
+    assert_eq!(
+        rules[0].resources.as_deref(),
+        Some(&["pods".to_owned()][..])
+    );
+    let verbs = rules[0]
+        .verbs
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>();
+    assert_eq!(verbs, ["list", "watch"]);
+}
+
+#[test]
+fn the_agent_has_two_capabilities_and_cannot_gain_any() {
+    let context = container().security_context.expect("a security context");
+    let capabilities = context.capabilities.expect("capabilities");
+    assert_eq!(capabilities.drop.expect("dropped"), ["ALL"]);
+    assert_eq!(
+        capabilities.add.expect("added"),
+        ["NET_ADMIN", "NET_BIND_SERVICE"]
+    );
+    assert_eq!(context.allow_privilege_escalation, Some(false));
+    assert_eq!(context.read_only_root_filesystem, Some(true));
+    assert_eq!(context.privileged, None);
+}
+
+#[test]
+fn two_agents_fit_on_a_node_while_it_is_updated() {
+    assert_eq!(container().ports, None);
+    let update = daemon_set()
+        .spec
+        .expect("a spec")
+        .update_strategy
+        .expect("a strategy");
+    let rolling = serde_json::to_value(update.rolling_update).expect("plain data");
+    assert_eq!(rolling["maxUnavailable"], 0);
+    assert_ne!(rolling["maxSurge"], 0);
+}
+
+fn daemon_set() -> DaemonSet {
+    the_only("DaemonSet")
+}
+
+fn container() -> Container {
+    let pod = daemon_set()
+        .spec
+        .expect("a spec")
+        .template
+        .spec
+        .expect("a pod");
+    let [container] = <[_; 1]>::try_from(pod.containers).expect("one container");
+    container
+}
+
+fn the_only<T: DeserializeOwned>(kind: &str) -> T {
+    let mut found = documents("manifests");
+    found.retain(|(_, document)| document["kind"] == kind);
+    let [(_, document)] = <[_; 1]>::try_from(found).expect("one of its kind");
+    serde_json::from_value(document).expect("checked by a test above")
+}
+
+fn through<T: DeserializeOwned + Serialize>(document: &Value) -> serde_json::Result<Value> {
+    serde_json::to_value(T::deserialize(document)?)
+}
+
+fn documents(folder: &str) -> Vec<(PathBuf, Value)> {
+    let mut documents = Vec::new();
+    for path in manifests(folder) {
+        let text = fs::read_to_string(&path).expect("readable");
+        let parsed: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(!parsed.is_empty(), "{} is empty", path.display());
+        documents.extend(parsed.into_iter().map(|document| (path.clone(), document)));
+    }
+    documents
+}
+
+fn manifests(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).expect("the folder is there");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+            && !path.ends_with("kustomization.yaml")
+    });
+    assert!(!paths.is_empty(), "no manifest in {folder}");
+    paths
+}
+
+fn kustomization(folder: &str) -> Value {
+    let path = root().join(folder).join("kustomization.yaml");
+    serde_saphyr::from_str(&fs::read_to_string(path).expect("readable")).expect("YAML")
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let list = list.as_array().expect("a list");
+    list.iter()
+        .map(|item| item.as_str().expect("a string").to_owned())
+        .collect()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

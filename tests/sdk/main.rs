@@ -1,1 +1,67 @@
-//! Real AWS SDKs as clients, judged by a third party.
+//! Real AWS SDKs as clients, judged by a third party: moto's STS says whose the
+//! credentials are that they got.
+
+mod cluster;
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+use cluster::{Cluster, ENDPOINTS, ROOT, SESSION};
+
+#[tokio::test]
+async fn boto3_gets_the_role_of_its_pods_account() {
+    let python = installed("venv/bin/python");
+    each_endpoint(&python, &[&format!("{ROOT}/sdk/client.py")]).await;
+}
+
+#[tokio::test]
+async fn the_aws_cli_gets_the_role_of_its_pods_account() {
+    let aws = installed("venv/bin/aws");
+    let arguments = [
+        "sts",
+        "get-caller-identity",
+        "--query",
+        "Arn",
+        "--output",
+        "text",
+    ];
+    each_endpoint(&aws, &arguments).await;
+}
+
+#[tokio::test]
+async fn the_sdk_for_javascript_gets_the_role_of_its_pods_account() {
+    installed("node/node_modules/@aws-sdk/client-sts");
+    each_endpoint("node", &[&format!("{ROOT}/sdk/client.cjs")]).await;
+}
+
+#[tokio::test]
+async fn the_sdk_for_rust_gets_the_role_of_its_pods_account() {
+    each_endpoint(env!("CARGO_BIN_EXE_sdk-client"), &[]).await;
+}
+
+/// Runs a program in a pod, once with each of the agent's addresses in its environment.
+async fn each_endpoint(program: &str, arguments: &[&str]) {
+    let cluster = Cluster::start().await;
+    for endpoint in ENDPOINTS {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let (output, ended_well) = cluster.run_in_pod(command, endpoint).await;
+        let named = output.lines().any(|line| line == SESSION);
+        assert!(
+            ended_well && named,
+            "{program} at {endpoint} printed:\n{output}\n\n{}",
+            cluster.log()
+        );
+    }
+}
+
+/// The path of something that `scripts/sdk-tools` installs.
+fn installed(name: &str) -> String {
+    let path = format!("{ROOT}/../target/sdk/{name}");
+    assert!(
+        Path::new(&path).exists(),
+        "{path} is missing: run scripts/sdk-tools, or make test"
+    );
+    path
+}

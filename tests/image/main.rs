@@ -1,0 +1,266 @@
+//! The image as a node runs it: from its own root file system, with the
+//! capabilities that the DaemonSet grants and as a user that has no others.
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use credlet_tests::client;
+use credlet_tests::fake_aws::{CLUSTER, Entry, FakeAws, REGION};
+use credlet_tests::fake_kube::{self, FakeKube};
+use credlet_tests::node::Node;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+/// Neither root nor a user of any Debian machine.
+const USER: &str = "65532:65532";
+
+const ROLE: &str = "arn:aws:iam::111122223333:role/checkout";
+const POD: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
+const DOOR: &str = "169.254.170.23:80";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn it_holds_the_binary_its_libraries_and_certificates_and_nothing_else() {
+    let image = Image::unpack();
+    let mut files = Vec::new();
+    collect(&image.root(), &mut files);
+    files.retain(|file| {
+        let name = file
+            .file_name()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
+        let is_library = name.contains(".so.")
+            && fs::read(file).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"));
+        let is_known = ["credlet", "ca-certificates.crt"].contains(&name.as_str());
+        !is_library && !is_known
+    });
+    assert_eq!(files, Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn it_says_its_version() {
+    let image = Image::unpack();
+    let output = image
+        .command(&["version"])
+        .output()
+        .await
+        .expect("setpriv and chroot start");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        said.trim_end(),
+        concat!("credlet ", env!("CARGO_PKG_VERSION")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn it_serves_its_node_with_no_more_than_the_daemonset_grants() {
+    let image = Image::unpack();
+    let node = Node::new().await.expect("a node");
+    let pod = node.add_pod(POD, None).await.expect("a pod");
+    let free = || TcpListener::bind("127.0.0.1:0");
+    let kube = FakeKube::on(node.ns.run(free).await.expect("a free port"));
+    let aws = FakeAws::serve(node.ns.run(free).await.expect("a free port"));
+    aws.associate("shop", "checkout", Entry::of(ROLE));
+    let object = fake_kube::Pod::new("shop", "checkout-1").account("checkout");
+    kube.apply(object.addresses([POD.to_string().as_str()]));
+    fs::write(image.root().join("kubeconfig"), kube.kubeconfig()).expect("writable");
+
+    let log = image.folder.path().join("log");
+    let mut command = image.command(&["run", "--kubeconfig", "/kubeconfig"]);
+    command
+        .args(["--node-name", fake_kube::NODE, "--cluster-name", CLUSTER])
+        .env("AWS_REGION", REGION)
+        .env("AWS_ENDPOINT_URL", aws.url())
+        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "of-the-node")
+        .stderr(File::create(&log).expect("writable"));
+    let agent = node
+        .ns
+        .spawn(command)
+        .await
+        .expect("setpriv and chroot start");
+
+    let door: SocketAddr = DOOR.parse().expect("an address");
+    let deadline = Instant::now() + PATIENCE;
+    let answer = loop {
+        let from = IpAddr::V4(POD);
+        let answer = pod
+            .ns
+            .run(move || client::try_get(from, door, "/v1/credentials"))
+            .await;
+        match answer {
+            Ok(answer) if answer.status == 200 => break answer,
+            _ => {}
+        }
+        let log = || fs::read_to_string(&log).unwrap_or_default();
+        assert!(
+            Instant::now() < deadline,
+            "no credentials: {answer:?}\n{}",
+            log()
+        );
+        sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(
+        aws.role_of(&answer.field("AccessKeyId")).as_deref(),
+        Some(ROLE)
+    );
+
+    let pid = agent.id().expect("it runs");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let field = |name: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect(name);
+        line.trim_start_matches(':')
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(field("Uid"), ["65532"; 4]);
+    assert_eq!(field("NoNewPrivs"), ["1"]);
+    let granted = granted()
+        .iter()
+        .map(|name| 1_u64 << number(name))
+        .sum::<u64>();
+    for set in ["CapPrm", "CapEff"] {
+        assert_eq!(field(set), [format!("{granted:016x}")], "{set}");
+    }
+}
+
+/// What `make image` built, unpacked. Vanishes when dropped.
+struct Image {
+    folder: TempDir,
+}
+
+impl Image {
+    fn unpack() -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "chroot needs root: run the tests as root"
+        );
+        let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/image/credlet.oci.tar");
+        assert!(
+            archive.exists(),
+            "{} is missing: run make image",
+            archive.display()
+        );
+        let image = Self {
+            folder: TempDir::new().expect("a folder"),
+        };
+        let at = |name: &str| {
+            image
+                .folder
+                .path()
+                .join(name)
+                .to_string_lossy()
+                .into_owned()
+        };
+        fs::create_dir(at("layout")).expect("writable");
+        shell(
+            "tar",
+            &[
+                "--extract",
+                "--file",
+                &archive.to_string_lossy(),
+                "--directory",
+                &at("layout"),
+            ],
+        );
+        let reference = format!("{}:{}", at("layout"), env!("CARGO_PKG_VERSION"));
+        shell("umoci", &["unpack", "--image", &reference, &at("bundle")]);
+        // Another user has to get there.
+        shell("chmod", &["755", &at(""), &at("bundle")]);
+        image
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("bundle/rootfs")
+    }
+
+    /// `/credlet` in the image. Ambient capabilities are how a user other than
+    /// root can have some; `no_setuid_fixup` lets them survive the change of
+    /// user, and executing as that user leaves the ambient ones only.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let capabilities: String = granted()
+            .iter()
+            .map(|name| format!(",+{}", name.to_lowercase()))
+            .collect();
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--securebits=+no_setuid_fixup")
+            .arg("--no-new-privs")
+            .arg(format!("--inh-caps=-all{capabilities}"))
+            .arg(format!("--ambient-caps=-all{capabilities}"))
+            .args(["chroot", "--groups=", &format!("--userspec={USER}")])
+            .arg(self.root())
+            .arg("/credlet")
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// The capabilities that the DaemonSet adds.
+fn granted() -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/daemonset.yaml");
+    let text = fs::read_to_string(manifest).expect("readable");
+    let daemon_set: DaemonSet = serde_saphyr::from_str(&text).expect("a DaemonSet");
+    let pod = daemon_set
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .expect("a pod");
+    let context = pod
+        .containers
+        .into_iter()
+        .next()
+        .and_then(|container| container.security_context);
+    let capabilities = context
+        .and_then(|context| context.capabilities)
+        .expect("capabilities");
+    capabilities.add.expect("some are added")
+}
+
+/// `linux/capability.h`.
+fn number(capability: &str) -> u32 {
+    match capability {
+        "NET_BIND_SERVICE" => 10,
+        "NET_ADMIN" => 12,
+        other => panic!("which number has CAP_{other}?"),
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+fn shell(program: &str, arguments: &[&str]) {
+    let output = std::process::Command::new(program).args(arguments).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("{program} is missing ({error}): install it"));
+    assert!(
+        output.status.success(),
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,209 @@
+//! A node with one pod, the real agent on it, and moto for STS.
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Stdio;
+use std::time::Duration;
+
+use credlet_tests::client;
+use credlet_tests::fake_kube::{self, FakeKube};
+use credlet_tests::node::{NODE_IPV4, Node, Pod};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+/// The folder of this package.
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What pods are told to ask.
+pub(crate) const ENDPOINTS: [&str; 2] = [
+    "http://169.254.170.23/v1/credentials",
+    "http://[fd00:ec2::23]/v1/credentials",
+];
+
+/// Whom the pod's credentials must belong to.
+pub(crate) const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/checkout/shop.checkout";
+
+const ASSOCIATIONS: &str = "
+associations:
+  - namespace: shop
+    serviceAccount: checkout
+    roleArn: arn:aws:iam::111122223333:role/checkout
+";
+
+const POD_IPV4: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
+const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 2);
+const PROBES: &str = "169.254.170.23:2703";
+const STS_PORT: u16 = 5000;
+const REGION: &str = "eu-central-1";
+
+/// The slowest machine's start of Python or of an SDK.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that runs. Ends when dropped.
+pub(crate) struct Cluster {
+    node: Node,
+    pod: Pod,
+    _kube: FakeKube,
+    _agent: Child,
+    _sts: Moto,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Returns when the agent is ready.
+    pub(crate) async fn start() -> Self {
+        let node = Node::new().await.expect("a node");
+        let pod = node.add_pod(POD_IPV4, Some(POD_IPV6)).await.expect("a pod");
+        let listener = node
+            .ns
+            .run(async || tokio::net::TcpListener::bind("127.0.0.1:0").await);
+        let kube = FakeKube::on(listener.await.expect("a free port"));
+        let addresses = [POD_IPV4.to_string(), POD_IPV6.to_string()];
+        let object = fake_kube::Pod::new("shop", "checkout-1").account("checkout");
+        kube.apply(object.addresses(addresses.iter().map(String::as_str)));
+
+        let folder = TempDir::new().expect("a folder");
+        let (sts, agent) = tokio::join!(Moto::start(&node), start_agent(&node, &kube, &folder));
+        let cluster = Self {
+            node,
+            pod,
+            _kube: kube,
+            _agent: agent,
+            _sts: sts,
+            folder,
+        };
+        cluster.ready().await;
+        cluster
+    }
+
+    /// Runs a program that knows the agent's address and STS's and nothing else.
+    /// Returns what it printed, and whether it ended well.
+    pub(crate) async fn run_in_pod(&self, mut command: Command, endpoint: &str) -> (String, bool) {
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder.path())
+            .env(
+                "NODE_PATH",
+                format!("{ROOT}/../target/sdk/node/node_modules"),
+            )
+            .env("AWS_REGION", REGION)
+            .env("AWS_DEFAULT_REGION", REGION)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_ENDPOINT_URL_STS", sts_url())
+            .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = self
+            .pod
+            .ns
+            .spawn(command)
+            .await
+            .expect("the program starts");
+        let output = timeout(PATIENCE, child.wait_with_output()).await;
+        let output = output
+            .expect("the program ends")
+            .expect("its output can be read");
+        let text = [output.stdout, output.stderr]
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        (text.join("\n"), output.status.success())
+    }
+
+    /// What the agent has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    async fn ready(&self) {
+        let probes: SocketAddr = PROBES.parse().expect("an address");
+        let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let probe = self
+                .node
+                .ns
+                .run(move || client::try_get(from, probes, "/readyz"));
+            if probe.await.is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the agent is not ready:\n{}",
+                self.log()
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn start_agent(node: &Node, kube: &FakeKube, folder: &TempDir) -> Child {
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("kubeconfig"), kube.kubeconfig()).expect("writable");
+    fs::write(at("associations.yaml"), ASSOCIATIONS).expect("writable");
+    let mut command = Command::new(format!("{ROOT}/../target/debug/credlet"));
+    command
+        .args([
+            "run",
+            "--node-name",
+            fake_kube::NODE,
+            "--association-sources",
+            "file",
+        ])
+        .arg("--association-file")
+        .arg(at("associations.yaml"))
+        .arg("--kubeconfig")
+        .arg(at("kubeconfig"))
+        .env_clear()
+        .env("AWS_REGION", REGION)
+        .env("AWS_ENDPOINT_URL_STS", sts_url())
+        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "of-the-node")
+        .stderr(File::create(at("log")).expect("writable"));
+    let agent = node.ns.spawn(command).await;
+    agent.expect("target/debug/credlet is missing: run cargo build, or make test")
+}
+
+fn sts_url() -> String {
+    format!("http://{NODE_IPV4}:{STS_PORT}")
+}
+
+struct Moto {
+    _process: Child,
+    /// Held open, so that it can go on writing.
+    _log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Moto {
+    /// Returns when it accepts connections.
+    async fn start(node: &Node) -> Self {
+        let mut command = Command::new(super::installed("venv/bin/moto_server"));
+        command
+            .args([
+                "--host",
+                &NODE_IPV4.to_string(),
+                "--port",
+                &STS_PORT.to_string(),
+            ])
+            .stderr(Stdio::piped());
+        let mut process = node.ns.spawn(command).await.expect("moto starts");
+        let mut log = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let running = async {
+            while let Some(line) = log.next_line().await.expect("readable") {
+                if line.contains("Running on") {
+                    return;
+                }
+            }
+            panic!("moto ended");
+        };
+        timeout(PATIENCE, running)
+            .await
+            .expect("moto starts in time");
+        Self {
+            _process: process,
+            _log: log,
+        }
+    }
+}
