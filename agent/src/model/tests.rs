@@ -85,7 +85,7 @@ fn the_final_role_is_the_last_of_the_chain() {
         role: role.clone(),
         target_role: None,
         external_id: None,
-        session: Session::Tagged,
+        session: Session::Tagged { cluster_arn: None },
     };
     assert_eq!(association.final_role(), &role);
     association.target_role = Some(target.clone());
