@@ -15,7 +15,7 @@ use super::{Error, Known, Source};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
 use crate::cache::{self, Cache, Fetch, Life, Patience};
 use crate::clock::Clock;
-use crate::model::{Association, ServiceAccount, Session};
+use crate::model::{Association, Invalid, ServiceAccount, Session};
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ const NAME: &str = "eks";
 
 /// How old an association gets before it is asked for again, give or take a
 /// fifth, so that a cluster's agents spread out.
-const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
+const REFRESH_AFTER: Duration = Duration::from_mins(5);
 
 /// How long «there is none» is believed: an operator who adds one waits that long.
 const NONE_FOR: Duration = Duration::from_secs(10);
@@ -242,11 +242,11 @@ fn accept(
         return Err(malformed("an association of another service account"));
     }
     let role = described.role_arn.unwrap_or_default();
-    let role = role.parse().map_err(|why| unusable("roleArn", &why))?;
+    let role = role.parse().map_err(|why| unusable("roleArn", why))?;
     let target_role = described.target_role_arn.as_deref().map(str::parse);
     let target_role = target_role
         .transpose()
-        .map_err(|why| unusable("targetRoleArn", &why))?;
+        .map_err(|why| unusable("targetRoleArn", why))?;
     let session = if described.disable_session_tags.unwrap_or_default() {
         let policy = described.policy;
         Session::Untagged { policy }
@@ -280,6 +280,6 @@ fn malformed(what: &str) -> Failure {
     }
 }
 
-fn unusable(field: &str, why: &crate::model::Invalid) -> Failure {
+fn unusable(field: &str, why: Invalid) -> Failure {
     malformed(&format!("with a {field} that cannot be used: {why}"))
 }

@@ -20,10 +20,10 @@ use crate::model::{Association, Credentials, RoleArn, Secret, ServiceAccount, Se
 mod tests;
 
 /// The first session of a chain is used once, so it lives as briefly as STS allows.
-const SHORTEST_SESSION: Duration = Duration::from_secs(15 * 60);
+const SHORTEST_SESSION: Duration = Duration::from_mins(15);
 
 /// The longest that STS allows a session which another session assumes.
-const LONGEST_CHAINED_SESSION: Duration = Duration::from_secs(60 * 60);
+const LONGEST_CHAINED_SESSION: Duration = Duration::from_hours(1);
 
 /// The longest session name that STS accepts, in bytes.
 const LONGEST_NAME: usize = 64;

@@ -264,7 +264,7 @@ async fn an_outage_leaves_what_was_known_and_its_age() {
 
     fixture.aws.script(Api::List, Answer::Broken);
     for hour in 1..=3 {
-        pass(Duration::from_secs(3600)).await;
+        pass(Duration::from_hours(1)).await;
         fixture.aws.wait_for(Api::List, 1 + hour).await;
         assert_eq!(fixture.role().await, ROLE);
     }
