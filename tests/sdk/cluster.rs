@@ -65,7 +65,9 @@ impl Cluster {
         kube.apply(object.addresses(addresses.iter().map(String::as_str)));
 
         let folder = TempDir::new().expect("a folder");
-        let (sts, agent) = tokio::join!(Moto::start(&node), start_agent(&node, &kube, &folder));
+        // In this order: the agent asks STS as soon as it knows the pod.
+        let sts = Moto::start(&node).await;
+        let agent = start_agent(&node, &kube, &folder).await;
         let cluster = Self {
             node,
             pod,
