@@ -90,7 +90,7 @@ fn http_client() -> SharedHttpClient {
 }
 
 /// The APIs that are called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Api {
     /// `sts:AssumeRole`.
     AssumeRole,
@@ -101,7 +101,7 @@ pub enum Api {
 }
 
 /// How a call failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Fault {
     /// AWS understood and refuses.
     Denied,
@@ -273,28 +273,11 @@ fn harmless(message: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-impl EncodeLabelValue for Api {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
-        let name = match self {
-            Self::AssumeRole => "AssumeRole",
-            Self::ListPodIdentityAssociations => "ListPodIdentityAssociations",
-            Self::DescribePodIdentityAssociation => "DescribePodIdentityAssociation",
-        };
-        EncodeLabelValue::encode(&name, encoder)
-    }
-}
-
 impl EncodeLabelValue for Outcome {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
-        let name = match self.0 {
-            None => "ok",
-            Some(Fault::Denied) => "denied",
-            Some(Fault::NotFound) => "not_found",
-            Some(Fault::Throttled) => "throttled",
-            Some(Fault::TimedOut) => "timed_out",
-            Some(Fault::Unavailable) => "unavailable",
-            Some(Fault::Malformed) => "malformed",
-        };
-        EncodeLabelValue::encode(&name, encoder)
+        match &self.0 {
+            None => EncodeLabelValue::encode(&"Ok", encoder),
+            Some(fault) => fault.encode(encoder),
+        }
     }
 }

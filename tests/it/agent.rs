@@ -173,17 +173,17 @@ async fn credentials_are_dropped_with_the_last_pod_of_their_account() {
     rig.aws.associate("shop", "checkout", Entry::of(CHECKOUT));
     rig.kube.apply(pod("checkout-1", "checkout", 1));
     rig.kube.apply(pod("checkout-2", "checkout", 2));
-    rig.metric("credlet_credentials{state=\"fresh\"} 1").await;
+    rig.metric("credlet_credentials{state=\"Fresh\"} 1").await;
 
     rig.kube.delete("shop", "checkout-1");
     rig.metric("credlet_pods 1").await;
     assert!(
         rig.metrics()
             .await
-            .contains("credlet_credentials{state=\"fresh\"} 1")
+            .contains("credlet_credentials{state=\"Fresh\"} 1")
     );
     rig.kube.delete("shop", "checkout-2");
-    rig.metric("credlet_credentials{state=\"fresh\"} 0").await;
+    rig.metric("credlet_credentials{state=\"Fresh\"} 0").await;
 
     assert_eq!(
         rig.get(address(1)).await.status,
@@ -207,7 +207,7 @@ async fn a_changed_association_drops_the_old_roles_credentials_at_once() {
     let after = rig.get(address(1)).await;
     assert_ne!(after.field("AccessKeyId"), before.field("AccessKeyId"));
     assert_eq!(rig.aws.assume_roles()[1].role, REPORTS);
-    rig.metric("credlet_credentials{state=\"fresh\"} 1").await;
+    rig.metric("credlet_credentials{state=\"Fresh\"} 1").await;
     rig.leave().await;
 }
 

@@ -6,3 +6,4 @@ pub mod fake_aws;
 pub mod fake_kube;
 pub mod front;
 pub mod node;
+pub mod process;

@@ -211,10 +211,10 @@ impl Metrics {
 
         let standing = vault.standing();
         for (state, entries) in [
-            ("pending", standing.pending),
-            ("fresh", standing.fresh),
-            ("stale", standing.stale),
-            ("failed", standing.failed),
+            ("Pending", standing.pending),
+            ("Fresh", standing.fresh),
+            ("Stale", standing.stale),
+            ("Failed", standing.failed),
         ] {
             gauges
                 .credentials

@@ -121,10 +121,16 @@ impl Rig {
         answer.text()
     }
 
-    /// Waits for a line of the metrics.
+    /// Waits for a line of the metrics, with any value if it names none.
     pub async fn metric(&self, line: &str) {
+        let with_value = format!("{line} ");
         let comes = async {
-            while !self.metrics().await.lines().any(|it| it == line) {
+            while !self
+                .metrics()
+                .await
+                .lines()
+                .any(|it| it == line || it.starts_with(&with_value))
+            {
                 sleep(Duration::from_millis(10)).await;
             }
         };

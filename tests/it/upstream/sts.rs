@@ -244,23 +244,23 @@ async fn every_answer_has_its_refusal_and_its_count() {
         (
             Answer::Denied,
             "AWS refuses the role: AccessDenied: User: the agent",
-            "denied",
+            "Denied",
         ),
         (Answer::Throttled, "AWS throttles", "throttled"),
         (
             Answer::Broken,
             "AWS could not be asked: InternalFailure",
-            "unavailable",
+            "Unavailable",
         ),
         (
             Answer::Hang,
             "AWS could not be asked: no answer in time",
-            "timed_out",
+            "TimedOut",
         ),
         (
             Answer::Malformed,
             "AWS answered what cannot be used: no whole credentials",
-            "malformed",
+            "Malformed",
         ),
     ] {
         aws.script(Api::AssumeRole, answer);

@@ -1,24 +1,22 @@
 //! `make demo`: the real agent on a simulated node, seen by its pods.
 
 use std::error::Error;
-use std::fs::File;
 use std::io::{Write, stdout};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_credential_types::provider::ProvideCredentials;
 use credlet_tests::client;
-use credlet_tests::fake_aws::{Api, CLUSTER, Entry, FakeAws, REGION};
-use credlet_tests::fake_kube::{FakeKube, NODE, Pod as PodObject};
+use credlet_tests::fake_aws::{Api, Entry, FakeAws};
+use credlet_tests::fake_kube::{FakeKube, Pod as PodObject};
 use credlet_tests::node::{Node, Pod};
+use credlet_tests::process::{self, Agent, DOOR, PROBES};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 const URL: &str = "http://169.254.170.23/v1/credentials";
-const PROBES: &str = "169.254.170.23:2703";
 
 /// Namespace, service account, role, and the role behind it if any.
 const ACCOUNTS: [(&str, &str, &str, Option<&str>); 3] = [
@@ -41,6 +39,9 @@ const ACCOUNTS: [(&str, &str, &str, Option<&str>); 3] = [
         None,
     ),
 ];
+
+/// One for each account, and one more for the role behind a role.
+const ASSUMPTIONS: usize = 4;
 
 /// Namespace, pod, service account.
 const PODS: [(&str, &str, &str); 6] = [
@@ -72,27 +73,28 @@ async fn main() -> ExitCode {
     }
 }
 
-/// A pod's process: asks as any program with the AWS SDK for Rust does, and
-/// prints what it got, one line.
+/// A pod's process: asks as any program with the AWS SDK for Rust does, twice,
+/// and prints what it got, one line. The first time is mostly the SDK's start.
 async fn fetch() {
     let provider = EcsCredentialsProvider::builder().build();
-    let start = Instant::now();
-    match provider.provide_credentials().await {
-        Ok(credentials) => println!(
-            "{} {}",
-            start.elapsed().as_micros(),
-            credentials.access_key_id()
-        ),
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(next) = cause {
-                text = format!("{text}: {next}");
-                cause = next.source();
+    let mut line = String::new();
+    for _ in 0..2 {
+        let start = Instant::now();
+        match provider.provide_credentials().await {
+            Ok(credentials) => {
+                line = format!(
+                    "{} {}",
+                    start.elapsed().as_micros(),
+                    credentials.access_key_id()
+                );
             }
-            println!("refused {}", text.replace('\n', " "));
+            Err(_) => {
+                line = "refused".to_owned();
+                break;
+            }
         }
     }
+    println!("{line}");
 }
 
 async fn demo() -> Fallible<()> {
@@ -148,8 +150,7 @@ struct Demo {
     seats: Vec<Pod>,
     aws: FakeAws,
     _kube: FakeKube,
-    agent: Child,
-    _folder: tempfile::TempDir,
+    agent: Agent,
 }
 
 enum Fetched {
@@ -175,44 +176,17 @@ impl Demo {
             let pod = PodObject::new(namespace, name).account(account);
             kube.apply(pod.addresses([address.to_string().as_str()]));
         }
-        let folder = tempfile::tempdir()?;
-        let kubeconfig = folder.path().join("kubeconfig");
-        std::fs::write(&kubeconfig, kube.kubeconfig())?;
-        let log = folder.path().join("agent.log");
-        let agent = node.ns.spawn(agent(&kubeconfig, aws.url(), &log)?).await?;
-        let mut demo = Self {
+        let mut agent = Agent::start(&node, &kube, process::command(aws.url())).await?;
+        agent.ready(&node).await?;
+        // Prefetched, so that what follows shows what pods usually see.
+        aws.wait_for(Api::AssumeRole, ASSUMPTIONS).await;
+        Ok(Self {
             node,
             seats,
             aws,
             _kube: kube,
             agent,
-            _folder: folder,
-        };
-        demo.ready(&log).await?;
-        Ok(demo)
-    }
-
-    /// Waits until the agent says that it is ready, and for the pods' sessions.
-    async fn ready(&mut self, log: &Path) -> Fallible<()> {
-        let probes: SocketAddr = PROBES.parse()?;
-        let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let probe = self
-                .node
-                .ns
-                .run(move || client::try_get(from, probes, "/readyz"));
-            if probe.await.is_ok_and(|answer| answer.status == 200) {
-                return Ok(());
-            }
-            let ended = self.agent.try_wait()?;
-            if ended.is_some() || Instant::now() > deadline {
-                return Err(
-                    format!("the agent is not ready:\n{}", std::fs::read_to_string(log)?).into(),
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        })
     }
 
     async fn fetch(&self, pod: &Pod) -> Fallible<Fetched> {
@@ -226,11 +200,11 @@ impl Demo {
         let output = child.wait_with_output().await?;
         let line = String::from_utf8(output.stdout)?;
         match line.trim().split_once(' ') {
-            Some(("refused", _)) => Ok(Fetched::Refused),
             Some((micros, key)) => Ok(Fetched::Credentials {
                 key: key.to_owned(),
                 micros: micros.parse()?,
             }),
+            None if line.trim() == "refused" => Ok(Fetched::Refused),
             None => Err("a pod's process said nothing".into()),
         }
     }
@@ -240,7 +214,7 @@ impl Demo {
         if let Fetched::Credentials { .. } = self.fetch(pod).await? {
             return Err(format!("{who} got credentials").into());
         }
-        let (from, to) = (IpAddr::V4(pod.ipv4), "169.254.170.23:80".parse()?);
+        let (from, to) = (IpAddr::V4(pod.ipv4), DOOR.parse()?);
         let answer = pod
             .ns
             .run(move || client::get(from, to, "/v1/credentials"))
@@ -271,39 +245,17 @@ impl Demo {
         println!("  {} curl -s {URL}", enter(sleeper.id()));
         println!(
             "  {} curl -s http://{PROBES}/readyz",
-            enter(self.agent.id())
+            enter(Some(self.agent.pid()))
         );
         println!(
             "  {} curl -s http://127.0.0.1:2705/metrics",
-            enter(self.agent.id())
+            enter(Some(self.agent.pid()))
         );
         stdout().flush()?;
         tokio::select! {
             stop = tokio::signal::ctrl_c() => stop?,
-            ended = self.agent.wait() => return Err(format!("the agent ended: {}", ended?).into()),
+            _ = self.agent.ended() => return Err(process::NotReady(self.agent.log()).into()),
         }
         Ok(())
     }
-}
-
-fn agent(kubeconfig: &Path, aws: &str, log: &Path) -> Fallible<Command> {
-    let binary: PathBuf = std::env::current_exe()?.with_file_name("credlet");
-    let mut command = Command::new(binary);
-    command
-        .args([
-            "run",
-            "--node-name",
-            NODE,
-            "--cluster-name",
-            CLUSTER,
-            "--kubeconfig",
-        ])
-        .arg(kubeconfig)
-        .env_clear()
-        .env("AWS_REGION", REGION)
-        .env("AWS_ENDPOINT_URL", aws)
-        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "of-the-node")
-        .stderr(File::create(log)?);
-    Ok(command)
 }

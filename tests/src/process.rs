@@ -1,0 +1,147 @@
+//! The real binary on a simulated node.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::client;
+use crate::fake_aws::{CLUSTER, REGION};
+use crate::fake_kube::{FakeKube, NODE};
+use crate::node::Node;
+
+/// Where pods ask over IPv4.
+pub const DOOR: &str = "169.254.170.23:80";
+
+/// Where kubelets ask.
+pub const PROBES: &str = "169.254.170.23:2703";
+
+/// How long a process may take to get ready or to end, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `credlet run`, killed when dropped.
+pub struct Agent {
+    child: Child,
+    folder: TempDir,
+}
+
+/// How an agent did not get ready: its log.
+#[derive(Debug)]
+pub struct NotReady(pub String);
+
+impl std::fmt::Display for NotReady {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the agent is not ready; its log:\n{}", self.0)
+    }
+}
+
+impl std::error::Error for NotReady {}
+
+/// `credlet run` for the stand-ins, which listen in the node's namespace: the
+/// cluster [`CLUSTER`], with credentials of the node's own.
+pub fn command(aws_url: &str) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["run", "--node-name", NODE, "--cluster-name", CLUSTER])
+        .env_clear()
+        .env("AWS_REGION", REGION)
+        .env("AWS_ENDPOINT_URL", aws_url)
+        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "of-the-node");
+    command
+}
+
+/// The `credlet` that was built beside this program.
+pub fn binary() -> PathBuf {
+    let me = std::env::current_exe().expect("a program has a path");
+    let beside = me
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("credlet"));
+    let mut there = beside.filter(|path| path.is_file());
+    there
+        .next()
+        .expect("no `credlet` beside this program: run `cargo build --workspace`, or `make test`")
+}
+
+impl Agent {
+    /// Starts the command in the node's namespace, with a kubeconfig for the
+    /// stand-in and a file for its log. Does not wait.
+    pub async fn start(node: &Node, kube: &FakeKube, mut command: Command) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, kube.kubeconfig())?;
+        command
+            .env("CREDLET_KUBECONFIG", &kubeconfig)
+            .stdin(Stdio::null())
+            .stderr(File::create(folder.path().join("log"))?);
+        let child = node.ns.spawn(command).await?;
+        Ok(Self { child, folder })
+    }
+
+    /// Waits until `/readyz` says so.
+    pub async fn ready(&mut self, node: &Node) -> Result<(), NotReady> {
+        let probes: SocketAddr = PROBES.parse().expect("an address");
+        let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let probe = node
+                .ns
+                .run(move || client::try_get(from, probes, "/readyz"));
+            if probe.await.is_ok_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+            if Instant::now() > deadline || self.child.try_wait().is_ok_and(|end| end.is_some()) {
+                return Err(NotReady(self.log()));
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Asks it to leave, and waits for that. Returns its exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        self.ended().await
+    }
+
+    /// Waits until it has ended. Returns its exit code, if it has one.
+    ///
+    /// # Panics
+    /// If it goes on.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        let status = ended.unwrap_or_else(|_| panic!("the agent goes on:\n{}", self.log()));
+        status.expect("a child can be waited for").code()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).expect("Linux has no larger ones");
+        kill(Pid::from_raw(pid), signal).expect("it runs");
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
