@@ -1,1 +1,340 @@
-//! Pods on a simulated node, served by the real agent.
+//! Pods on a simulated node, served by the real binary.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use credlet_tests::client::{self, Answer};
+use credlet_tests::fake_aws::{self, Api, Entry, FakeAws, issued_to};
+use credlet_tests::fake_kube::{self, FakeKube};
+use credlet_tests::node::{Node, Pod};
+use credlet_tests::process::{self, Agent, DOOR};
+use hyper::StatusCode;
+use nix::sys::signal::Signal;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const DOOR_V6: &str = "[fd00:ec2::23]:80";
+const ROLE: &str = "arn:aws:iam::111122223333:role/pods/";
+
+/// A node, what its agent talks to, and the pods of two accounts.
+struct Cluster {
+    node: Node,
+    kube: FakeKube,
+    aws: FakeAws,
+    checkout: Pod,
+    reports: Pod,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let node = Node::new().await.expect("a node");
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let kube = FakeKube::on(node.ns.run(free).await.expect("a free port"));
+        let aws = FakeAws::serve(node.ns.run(free).await.expect("a free port"));
+        let checkout = join(&node, &kube, &aws, "checkout", 2).await;
+        let reports = join(&node, &kube, &aws, "reports", 3).await;
+        Self {
+            node,
+            kube,
+            aws,
+            checkout,
+            reports,
+        }
+    }
+
+    fn command(&self) -> Command {
+        process::command(self.aws.url())
+    }
+
+    async fn start(&self, command: Command) -> Agent {
+        let agent = Agent::start(&self.node, &self.kube, command).await;
+        agent.expect("the binary is there")
+    }
+
+    async fn ready(&self, command: Command) -> Agent {
+        let mut agent = self.start(command).await;
+        agent
+            .ready(&self.node)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        agent
+    }
+
+    async fn metrics(&self) -> String {
+        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 2705));
+        let answer = self.node.ns.run(move || client::get(from, to, "/metrics"));
+        answer.await.text()
+    }
+
+    /// Runs `credlet` on the node to its end.
+    async fn run(&self, arguments: &[&str]) -> (String, Option<i32>) {
+        let mut command = Command::new(process::binary());
+        command
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = self
+            .node
+            .ns
+            .spawn(command)
+            .await
+            .expect("the binary is there");
+        let output = child.wait_with_output().await.expect("it ends");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            String::from_utf8_lossy(&said).into_owned(),
+            output.status.code(),
+        )
+    }
+}
+
+/// A pod of the account of its name in the namespace `shop`, dual-stack.
+async fn join(node: &Node, kube: &FakeKube, aws: &FakeAws, account: &str, seat: u8) -> Pod {
+    let ipv4 = Ipv4Addr::new(10, 250, 1, seat);
+    let ipv6 = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, seat.into());
+    let pod = node.add_pod(ipv4, Some(ipv6)).await.expect("a pod");
+    let object = fake_kube::Pod::new("shop", &format!("{account}-1")).account(account);
+    let addresses = [ipv4.to_string(), ipv6.to_string()];
+    kube.apply(object.addresses(addresses.iter().map(String::as_str)));
+    aws.associate("shop", account, Entry::of(&format!("{ROLE}{account}")));
+    pod
+}
+
+async fn try_ask(pod: &Pod, door: &str) -> Result<Answer, String> {
+    let to: SocketAddr = door.parse().expect("an address");
+    let from = match to {
+        SocketAddr::V4(_) => IpAddr::V4(pod.ipv4),
+        SocketAddr::V6(_) => IpAddr::V6(pod.ipv6.expect("it is dual-stack")),
+    };
+    let answer = pod
+        .ns
+        .run(move || client::try_get(from, to, "/v1/credentials"));
+    answer.await.map_err(|error| error.to_string())
+}
+
+async fn ask(pod: &Pod, door: &str) -> Answer {
+    try_ask(pod, door).await.expect("an answer")
+}
+
+/// The account that a pod's answer is for, or what the answer is instead.
+fn owner(answer: &Answer) -> String {
+    issued_to(&answer.field("AccessKeyId")).unwrap_or_else(|| answer.text())
+}
+
+#[tokio::test]
+async fn each_pod_is_known_by_its_address_over_ipv4_and_over_ipv6() {
+    let cluster = Cluster::new().await;
+    let agent = cluster.ready(cluster.command()).await;
+    for door in [DOOR, DOOR_V6] {
+        assert_eq!(owner(&ask(&cluster.checkout, door).await), "shop/checkout");
+        assert_eq!(owner(&ask(&cluster.reports, door).await), "shop/reports");
+    }
+    assert_eq!(cluster.aws.count(Api::AssumeRole), 2);
+    assert_eq!(agent.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_process_on_the_host_network_is_refused() {
+    let cluster = Cluster::new().await;
+    let _agent = cluster.ready(cluster.command()).await;
+    let door: SocketAddr = DOOR.parse().expect("an address");
+    let answer = cluster
+        .node
+        .ns
+        .run(move || client::get(Ipv4Addr::UNSPECIFIED.into(), door, "/v1/credentials"));
+    let answer = answer.await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert_eq!(answer.field("code"), "NodeAddress");
+}
+
+#[tokio::test]
+async fn a_node_without_ipv6_is_served_over_ipv4_and_says_so_once() {
+    let cluster = Cluster::new().await;
+    cluster
+        .node
+        .ns
+        .run(async || std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"))
+        .await
+        .expect("a sysctl of the node's");
+    let agent = cluster.ready(cluster.command()).await;
+    assert_eq!(owner(&ask(&cluster.checkout, DOOR).await), "shop/checkout");
+    assert_eq!(
+        agent
+            .log()
+            .matches("cannot have these IPv6 addresses")
+            .count(),
+        1,
+        "{}",
+        agent.log()
+    );
+}
+
+#[tokio::test]
+async fn ipv6_that_is_turned_off_is_not_listened_on() {
+    let cluster = Cluster::new().await;
+    let mut command = cluster.command();
+    command.arg("--disable-ipv6");
+    let agent = cluster.ready(command).await;
+    assert_eq!(owner(&ask(&cluster.checkout, DOOR).await), "shop/checkout");
+    assert!(try_ask(&cluster.checkout, DOOR_V6).await.is_err());
+    assert!(!agent.log().contains("IPv6 addresses"), "{}", agent.log());
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_away_comes_back_and_is_answered_on() {
+    let cluster = Cluster::new().await;
+    let _agent = cluster.ready(cluster.command()).await;
+    assert_eq!(owner(&ask(&cluster.checkout, DOOR).await), "shop/checkout");
+
+    let (said, code) = cluster.run(&["netsetup", "--remove"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let back = async {
+        // Refused by the node, or unanswered, until the address is back.
+        while !matches!(
+            timeout(Duration::from_millis(200), try_ask(&cluster.checkout, DOOR)).await,
+            Ok(Ok(_))
+        ) {}
+    };
+    timeout(Duration::from_secs(10), back)
+        .await
+        .expect("the address comes back");
+    assert_eq!(owner(&ask(&cluster.checkout, DOOR).await), "shop/checkout");
+    let metrics = cluster.metrics().await;
+    let repairs = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("credlet_network_repairs_total "));
+    assert_ne!(repairs, Some("0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn netsetup_makes_and_removes_the_same_and_says_what_it_did() {
+    let cluster = Cluster::new().await;
+    let (made, code) = cluster.run(&["netsetup"]).await;
+    assert_eq!(code, Some(0), "{made}");
+    assert!(
+        made.contains("169.254.170.23") && made.contains("fd00:ec2::23"),
+        "{made}"
+    );
+    assert_eq!(
+        cluster.run(&["netsetup"]).await,
+        ("nothing to do\n".to_owned(), Some(0))
+    );
+    let (removed, code) = cluster.run(&["netsetup", "--remove"]).await;
+    assert_eq!(code, Some(0), "{removed}");
+    assert!(
+        removed.contains("169.254.170.23") && removed.contains("fd00:ec2::23"),
+        "{removed}"
+    );
+    assert_eq!(
+        cluster.run(&["netsetup", "--remove"]).await,
+        ("nothing to do\n".to_owned(), Some(0))
+    );
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_under_load_without_a_failed_request() {
+    let cluster = Arc::new(Cluster::new().await);
+    let old = cluster.ready(cluster.command()).await;
+    let (over, asked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let load = tokio::spawn({
+        let (cluster, over, asked) = (cluster.clone(), over.clone(), asked.clone());
+        async move {
+            while !over.load(Ordering::Relaxed) {
+                let answer = try_ask(&cluster.checkout, DOOR).await;
+                assert_eq!(answer.as_ref().map(owner).as_deref(), Ok("shop/checkout"));
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let more = async |count: usize| {
+        let enough = asked.load(Ordering::Relaxed) + count;
+        while asked.load(Ordering::Relaxed) < enough && !load.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    more(50).await;
+    let new = cluster.ready(cluster.command()).await;
+    more(50).await;
+    assert_eq!(old.terminate().await, Some(0));
+    more(50).await;
+    over.store(true, Ordering::Relaxed);
+    load.await.expect("every request had its credentials");
+    assert_eq!(new.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_killed_agent_leaves_its_addresses_to_the_next() {
+    let cluster = Cluster::new().await;
+    let mut killed = cluster.ready(cluster.command()).await;
+    killed.signal(Signal::SIGKILL);
+    assert_eq!(killed.ended().await, None);
+    let (said, _) = cluster.run(&["netsetup"]).await;
+    assert_eq!(said, "nothing to do\n");
+    let _next = cluster.ready(cluster.command()).await;
+    assert_eq!(owner(&ask(&cluster.checkout, DOOR).await), "shop/checkout");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_aws_is_answered_though_the_agent_was_told_to_leave() {
+    let cluster = Cluster::new().await;
+    let slow = fake_aws::Answer::After(Duration::from_millis(600));
+    cluster
+        .aws
+        .script_for(Api::AssumeRole, &format!("{ROLE}checkout"), slow);
+    let agent = cluster.ready(cluster.command()).await;
+    let leaves = async {
+        cluster.aws.wait_for(Api::AssumeRole, 1).await;
+        agent.terminate().await
+    };
+    let (answer, code) = tokio::join!(ask(&cluster.checkout, DOOR), leaves);
+    assert_eq!(owner(&answer), "shop/checkout");
+    assert_eq!(code, Some(0));
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_listen_ends_with_one_line_that_says_what_to_do() {
+    let cluster = Cluster::new().await;
+    let taken = SocketAddr::from((NODE, 8080));
+    let _other = cluster
+        .node
+        .ns
+        .run(move || TcpListener::bind(taken))
+        .await
+        .expect("a free port");
+    let mut command = cluster.command();
+    command.args([
+        "--no-setup-network",
+        "--bind-hosts",
+        &NODE.to_string(),
+        "--port",
+        "8080",
+    ]);
+    let mut agent = cluster.start(command).await;
+    assert_eq!(agent.ended().await, Some(1));
+    let last = agent.log().lines().last().unwrap_or_default().to_owned();
+    assert!(
+        last.starts_with("credlet: ") && last.contains("10.250.0.1:8080") && last.contains("taken"),
+        "{last}"
+    );
+}
+
+const NODE: Ipv4Addr = credlet_tests::node::NODE_IPV4;
+
+#[tokio::test]
+async fn an_impossible_configuration_ends_with_exit_code_2_and_one_line() {
+    let cluster = Cluster::new().await;
+    let (said, code) = cluster.run(&["run"]).await;
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        said,
+        "credlet: --cluster-name is required by the source `eks`\n"
+    );
+}
