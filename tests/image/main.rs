@@ -219,10 +219,7 @@ fn granted() -> Vec<String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/daemonset.yaml");
     let text = fs::read_to_string(manifest).expect("readable");
     let daemon_set: DaemonSet = serde_saphyr::from_str(&text).expect("a DaemonSet");
-    let pod = daemon_set
-        .spec
-        .and_then(|spec| spec.template.spec)
-        .expect("a pod");
+    let pod = daemon_set.spec.template.spec.expect("a pod");
     let context = pod
         .containers
         .into_iter()

@@ -112,11 +112,7 @@ fn the_agent_has_two_capabilities_and_cannot_gain_any() {
 #[test]
 fn two_agents_fit_on_a_node_while_it_is_updated() {
     assert_eq!(container().ports, None);
-    let update = daemon_set()
-        .spec
-        .expect("a spec")
-        .update_strategy
-        .expect("a strategy");
+    let update = daemon_set().spec.update_strategy.expect("a strategy");
     let rolling = serde_json::to_value(update.rolling_update).expect("plain data");
     assert_eq!(rolling["maxUnavailable"], 0);
     assert_ne!(rolling["maxSurge"], 0);
@@ -127,12 +123,7 @@ fn daemon_set() -> DaemonSet {
 }
 
 fn container() -> Container {
-    let pod = daemon_set()
-        .spec
-        .expect("a spec")
-        .template
-        .spec
-        .expect("a pod");
+    let pod = daemon_set().spec.template.spec.expect("a pod");
     let [container] = <[_; 1]>::try_from(pod.containers).expect("one container");
     container
 }
