@@ -8,7 +8,7 @@ use std::time::Duration;
 use credlet_tests::node::{NODE_IPV4, Namespace, Node, Pod, netlink};
 use futures::TryStreamExt;
 use netsetup::{Error, Ipv6, Ipv6State, Link, LinkKind, LoReason, Outcome, Place, Spec, Step};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkFlags, LinkMessage};
 use rtnetlink::{LinkUnspec, LinkVeth};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -75,7 +75,11 @@ async fn inventory(ns: &Namespace) -> Result<Vec<String>> {
         let handle = netlink()?;
         let links: Vec<_> = handle.link().get().execute().try_collect().await?;
         let held: Vec<_> = handle.address().get().execute().try_collect().await?;
-        let links = links.iter().map(|link| format!("{:?}", link.header));
+        // Up, and not running: a carrier comes in its own time.
+        let links = links.iter().map(|link| {
+            let is_up = link.header.flags.contains(LinkFlags::Up);
+            format!("{} up: {is_up}", link.header.index)
+        });
         let held = held
             .iter()
             .map(|held| format!("{} {:?}", held.header.index, held.attributes));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use credlet_tests::client::{self, Answer};
 use credlet_tests::fake_aws::{self, Api, Entry, FakeAws, issued_to};
 use credlet_tests::fake_kube::{self, FakeKube};
-use credlet_tests::node::{Node, Pod};
+use credlet_tests::node::{NODE_IPV4, Node, Pod};
 use credlet_tests::process::{self, Agent, DOOR};
 use hyper::StatusCode;
 use nix::sys::signal::Signal;
@@ -18,6 +18,10 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 const DOOR_V6: &str = "[fd00:ec2::23]:80";
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 const ROLE: &str = "arn:aws:iam::111122223333:role/pods/";
 
 /// A node, what its agent talks to, and the pods of two accounts.
@@ -200,15 +204,22 @@ async fn an_address_that_is_taken_away_comes_back_and_is_answered_on() {
             Ok(Ok(_))
         ) {}
     };
-    timeout(Duration::from_secs(10), back)
+    timeout(PATIENCE, back)
         .await
         .expect("the address comes back");
     assert_eq!(owner(&ask(&cluster.checkout, DOOR).await), "shop/checkout");
-    let metrics = cluster.metrics().await;
-    let repairs = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("credlet_network_repairs_total "));
-    assert_ne!(repairs, Some("0"), "{metrics}");
+    let counted = async {
+        while cluster
+            .metrics()
+            .await
+            .contains("credlet_network_repairs_total 0\n")
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, counted)
+        .await
+        .expect("the repair is counted");
 }
 
 #[tokio::test]
@@ -302,7 +313,7 @@ async fn a_request_that_waits_for_aws_is_answered_though_the_agent_was_told_to_l
 #[tokio::test]
 async fn an_agent_that_cannot_listen_ends_with_one_line_that_says_what_to_do() {
     let cluster = Cluster::new().await;
-    let taken = SocketAddr::from((NODE, 8080));
+    let taken = SocketAddr::from((NODE_IPV4, 8080));
     let _other = cluster
         .node
         .ns
@@ -313,7 +324,7 @@ async fn an_agent_that_cannot_listen_ends_with_one_line_that_says_what_to_do() {
     command.args([
         "--no-setup-network",
         "--bind-hosts",
-        &NODE.to_string(),
+        &NODE_IPV4.to_string(),
         "--port",
         "8080",
     ]);
@@ -325,8 +336,6 @@ async fn an_agent_that_cannot_listen_ends_with_one_line_that_says_what_to_do() {
         "{last}"
     );
 }
-
-const NODE: Ipv4Addr = credlet_tests::node::NODE_IPV4;
 
 #[tokio::test]
 async fn an_impossible_configuration_ends_with_exit_code_2_and_one_line() {

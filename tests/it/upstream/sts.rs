@@ -246,7 +246,7 @@ async fn every_answer_has_its_refusal_and_its_count() {
             "AWS refuses the role: AccessDenied: User: the agent",
             "Denied",
         ),
-        (Answer::Throttled, "AWS throttles", "throttled"),
+        (Answer::Throttled, "AWS throttles", "Throttled"),
         (
             Answer::Broken,
             "AWS could not be asked: InternalFailure",
