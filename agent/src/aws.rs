@@ -49,7 +49,11 @@ pub struct NoRegion;
 /// so the manifests set `AWS_REGION`. No credentials are asked for yet.
 pub async fn load() -> Result<SdkConfig, NoRegion> {
     let config = settings().load().await;
-    config.region().is_some().then_some(config).ok_or(NoRegion)
+    // The SDK takes an empty variable for a name.
+    let is_named = config
+        .region()
+        .is_some_and(|region| !region.as_ref().is_empty());
+    is_named.then_some(config).ok_or(NoRegion)
 }
 
 /// The settings that are the agent's own and not the environment's.

@@ -202,7 +202,7 @@ impl TryFrom<RunArgs> for Config {
             network: (setup_network && !no_setup_network).then_some(network),
             sources: sources(
                 association_sources,
-                association_file,
+                association_file.as_ref(),
                 cluster_name.as_deref(),
             )?,
             cluster_name,
@@ -248,7 +248,7 @@ fn node_name_or_host(given: Option<String>) -> Result<String, Error> {
 
 fn sources(
     names: Option<Vec<SourceName>>,
-    file: Option<PathBuf>,
+    file: Option<&PathBuf>,
     cluster: Option<&str>,
 ) -> Result<Vec<AssociationSource>, Error> {
     let names = names.unwrap_or_else(|| match file {
@@ -268,7 +268,7 @@ fn sources(
     for name in names {
         let source =
             match name {
-                SourceName::File => AssociationSource::File(file.clone().ok_or_else(|| {
+                SourceName::File => AssociationSource::File(file.cloned().ok_or_else(|| {
                     usage("--association-file", "is required by the source `file`")
                 })?),
                 SourceName::Eks => AssociationSource::Eks {

@@ -117,7 +117,7 @@ impl Identity {
         while self.known().pods.is_none() {
             if changes.changed().await.is_err() {
                 // The watch has gone, and so has the process, all but.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The daemon: composition, supervision, what operators look at.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -7,28 +8,26 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::associations::eks::Eks;
-use crate::associations::file::{self, File};
-use crate::associations::{Associations, Source};
+use crate::associations::file;
 use crate::aws::{self, SdkConfig};
-use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::config::{AssociationSource, Config};
-use crate::credentials::Vault;
-use crate::credentials::sts::Sts;
-use crate::identity::watch::{self, Client, Watch};
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::identity::watch::{self, Client};
 use crate::serve::{self, BindError, Listeners, Prefer};
 
 pub mod metrics;
 pub mod network;
 pub mod ops;
 pub mod readiness;
+mod rooms;
 pub mod supervise;
 pub mod telemetry;
 
-use metrics::{Counters, Metrics, State};
+use metrics::{Counters, Metrics};
 use ops::Desk;
 use readiness::{Gate, Readiness};
+use rooms::Rooms;
 use supervise::Supervisor;
 
 /// Why the agent could not start or go on. Fatal.
@@ -109,11 +108,6 @@ impl Agent {
     /// Sets up the network, listens, and starts to learn about pods. Ready
     /// somewhat later; requests wait for that.
     pub async fn start(config: Config, outside: Outside) -> Result<Self, Error> {
-        let Outside {
-            api_server,
-            aws,
-            clock,
-        } = outside;
         let counters = Counters::default();
         let readiness = Readiness::default();
         let mut supervisor = Supervisor::default();
@@ -125,99 +119,34 @@ impl Agent {
         readiness.open(Gate::Network);
 
         let limits = serve::Limits::for_open_files(open_files());
-        let hosts = usable(&config.bind_hosts);
-        let listen = |port, prefer| Listeners::bind(&hosts, port, prefer, limits.stall);
-        let doors = listen(config.port, Prefer::Incumbent)?;
-        let probes = listen(config.probe_port, Prefer::Newcomer)?;
-        let scrapes = match config.metrics_address {
-            Some(at) => Some(Listeners::bind(
-                &[at.ip()],
-                at.port(),
-                Prefer::Newcomer,
-                limits.stall,
-            )?),
-            None => None,
-        };
-        let addresses = Addresses {
-            doors: doors.addresses(),
-            probes: probes.addresses(),
-            metrics: scrapes.iter().flat_map(Listeners::addresses).collect(),
-        };
-
-        let (identity, pods) = Watch::new(
-            api_server,
-            &config.node_name,
-            watch::Limits::default(),
-            counters.pods.clone(),
+        let ports = Ports::bind(&config, limits)?;
+        let addresses = ports.addresses();
+        let rooms = Rooms::open(&config, outside, &counters, &mut supervisor)?;
+        supervisor.spawn(
+            "readiness",
+            when_synced(rooms.identity.clone(), readiness.clone()),
         );
-        supervisor.spawn("pod watch", pods.run());
-
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let (mut eks, mut file) = (None, None);
-        for source in &config.sources {
-            match source {
-                AssociationSource::File(path) => {
-                    let (source, reader) = File::load(path)?;
-                    supervisor.spawn("association file", ended(reader));
-                    sources.push(Box::new(source.clone()));
-                    file = Some(source);
-                }
-                AssociationSource::Eks { cluster } => {
-                    let (source, scheduler) = Eks::new(&aws, cluster, counters.aws.clone(), clock);
-                    supervisor.spawn("EKS associations", ended(scheduler));
-                    sources.push(Box::new(source.clone()));
-                    eks = Some(source);
-                }
-            }
-        }
-
-        let sts = Sts::new(
-            &aws,
-            config.sts_endpoints,
-            config.cluster_name.as_deref(),
-            config.session_duration,
-            counters.aws.clone(),
-        );
-        let (vault, scheduler) = Vault::new(Arc::new(sts), clock);
-        supervisor.spawn("credentials", ended(scheduler));
-
-        let broker = Arc::new(Broker::new(
-            identity.clone(),
-            Associations::new(sources),
-            vault.clone(),
-        ));
-        supervisor.spawn("prefetch", Arc::clone(&broker).keep_ready());
 
         let leave = CancellationToken::new();
-        let doors = serve::run(doors, broker, limits, counters.serve.clone(), leave.clone());
+        let broker = Arc::clone(&rooms.broker);
+        let doors = serve::run(
+            ports.doors,
+            broker,
+            limits,
+            counters.serve.clone(),
+            leave.clone(),
+        );
         let doors = tokio::spawn(doors);
         readiness.open(Gate::Doors);
 
         let gates = readiness.clone();
-        let closed = move || {
-            gates
-                .closed()
-                .into_iter()
-                .map(|gate| gate.name().to_owned())
-                .collect()
-        };
-        supervisor.spawn(
-            "probes",
-            ended(ops::run(probes, Desk::Probes(Arc::new(closed)))),
-        );
-        if let Some(listeners) = scrapes {
-            let state = State {
-                clock,
-                identity: identity.clone(),
-                vault,
-                eks,
-                file,
-            };
-            let metrics = Metrics::new(counters, state);
+        let probes = Desk::Probes(Arc::new(move || gates.closed_names()));
+        supervisor.spawn("probes", ended(ops::run(ports.probes, probes)));
+        if let Some(listeners) = ports.metrics {
+            let metrics = Metrics::new(counters, rooms);
             let desk = Desk::Metrics(Arc::new(move || metrics.render()));
             supervisor.spawn("metrics", ended(ops::run(listeners, desk)));
         }
-        supervisor.spawn("readiness", when_synced(identity, readiness.clone()));
 
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -244,7 +173,7 @@ impl Agent {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::select! {
             failure = self.supervisor.failure() => return Err(failure.into()),
-            ended = &mut self.doors => return Err(supervise::Error::of("front doors", ended).into()),
+            ended = &mut self.doors => return Err(supervise::Error::of("front doors", &ended).into()),
             () = stop => {}
         }
         tracing::info!("credlet leaves: it answers what it has accepted");
@@ -254,8 +183,38 @@ impl Agent {
             failure = self.supervisor.failure() => Err(failure.into()),
             ended = &mut self.doors => match ended {
                 Ok(()) => Ok(()),
-                Err(_) => Err(supervise::Error::of("front doors", ended).into()),
+                Err(_) => Err(supervise::Error::of("front doors", &ended).into()),
             },
+        }
+    }
+}
+
+/// The sockets that listen.
+struct Ports {
+    doors: Listeners,
+    probes: Listeners,
+    metrics: Option<Listeners>,
+}
+
+impl Ports {
+    fn bind(config: &Config, limits: serve::Limits) -> Result<Self, BindError> {
+        let hosts = usable(&config.bind_hosts);
+        let bind = |hosts: &[_], port, prefer| Listeners::bind(hosts, port, prefer, limits.stall);
+        Ok(Self {
+            doors: bind(&hosts, config.port, Prefer::Incumbent)?,
+            probes: bind(&hosts, config.probe_port, Prefer::Newcomer)?,
+            metrics: config
+                .metrics_address
+                .map(|at| bind(&[at.ip()], at.port(), Prefer::Newcomer))
+                .transpose()?,
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            doors: self.doors.addresses(),
+            probes: self.probes.addresses(),
+            metrics: self.metrics.iter().flat_map(Listeners::addresses).collect(),
         }
     }
 }
@@ -266,10 +225,7 @@ async fn ended(task: impl Future<Output = ()>) -> &'static str {
     "nothing was left to do"
 }
 
-async fn when_synced(
-    identity: crate::identity::Identity,
-    readiness: Readiness,
-) -> std::convert::Infallible {
+async fn when_synced(identity: Identity, readiness: Readiness) -> Infallible {
     identity.synced().await;
     readiness.open(Gate::Pods);
     tracing::info!("credlet is ready");

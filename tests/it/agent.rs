@@ -9,7 +9,7 @@ use credlet_tests::fake_kube::{Fault, Pod, Verb};
 use futures::future::join_all;
 use hyper::StatusCode;
 
-pub mod rig;
+pub(crate) mod rig;
 use rig::Rig;
 
 const CHECKOUT: &str = "arn:aws:iam::111122223333:role/pods/checkout";

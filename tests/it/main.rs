@@ -5,5 +5,6 @@ mod doors;
 mod layers;
 mod manifests;
 mod metrics;
+mod readme;
 mod upstream;
 mod watch;

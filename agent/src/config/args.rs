@@ -10,7 +10,7 @@ use super::{LinkKind, LogFormat, LogLevel, StsEndpoints};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
 const SESSION_DURATION: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(30 * 60)..=Duration::from_secs(12 * 60 * 60);
+    Duration::from_mins(30)..=Duration::from_hours(12);
 
 /// The per-node AWS credential agent for Kubernetes.
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ pub(super) enum Verb {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// This node's name in the API server [default: NODE_NAME, then the host name]
+    /// This node's name in the API server [default: `NODE_NAME`, then the host name]
     #[arg(long, env = "CREDLET_NODE_NAME")]
     pub(super) node_name: Option<String>,
     /// The cluster's name; required by the source `eks`

@@ -13,11 +13,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::rooms::Rooms;
 use crate::associations::eks::Eks;
 use crate::associations::file::File;
-use crate::clock::Clock;
-use crate::credentials::Vault;
-use crate::identity::Identity;
 use crate::identity::watch;
 use crate::{aws, serve};
 
@@ -34,24 +32,10 @@ pub struct Counters {
     pub network_repairs: Counter,
 }
 
-/// What is read when somebody asks.
-pub struct State {
-    /// For ages.
-    pub clock: Clock,
-    /// The pods.
-    pub identity: Identity,
-    /// The credentials.
-    pub vault: Vault,
-    /// The source `eks`, if it is on.
-    pub eks: Option<Eks>,
-    /// The source `file`, if it is on.
-    pub file: Option<File>,
-}
-
 /// Everything under its name.
-pub struct Metrics {
+pub(super) struct Metrics {
     registry: Registry,
-    state: State,
+    rooms: Rooms,
     gauges: Gauges,
 }
 
@@ -75,7 +59,7 @@ struct StateLabels {
 
 impl Metrics {
     /// Names everything.
-    pub fn new(counters: Counters, state: State) -> Self {
+    pub(super) fn new(counters: Counters, rooms: Rooms) -> Self {
         let Counters {
             serve,
             aws,
@@ -173,13 +157,13 @@ impl Metrics {
         );
         Self {
             registry: root,
-            state,
+            rooms,
             gauges,
         }
     }
 
-    /// The OpenMetrics text, as things stand now.
-    pub fn render(&self) -> String {
+    /// The `OpenMetrics` text, as things stand now.
+    pub(super) fn render(&self) -> String {
         self.look();
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("a String takes what is written");
@@ -187,13 +171,14 @@ impl Metrics {
     }
 
     fn look(&self) {
-        let State {
+        let Rooms {
             clock,
             identity,
-            vault,
             eks,
             file,
-        } = &self.state;
+            vault,
+            broker: _,
+        } = &self.rooms;
         let gauges = &self.gauges;
         let age = |since: Option<SystemTime>| {
             let age = since.and_then(|since| clock.now().duration_since(since).ok());

@@ -20,8 +20,7 @@ pub enum Gate {
 impl Gate {
     const ALL: [Self; 3] = [Self::Network, Self::Pods, Self::Doors];
 
-    /// As `/readyz` names it.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Network => "network",
             Self::Pods => "pods",
@@ -49,6 +48,12 @@ impl Readiness {
     pub fn closed(&self) -> Vec<Gate> {
         let is_closed = |gate: &Gate| !self.0[*gate as usize].load(Ordering::Acquire);
         Gate::ALL.into_iter().filter(is_closed).collect()
+    }
+
+    /// As [`Self::closed`], as `/readyz` names them.
+    pub fn closed_names(&self) -> Vec<String> {
+        let closed = self.closed().into_iter();
+        closed.map(|gate| gate.name().to_owned()).collect()
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Error {
 
 impl Error {
     /// For a task that somebody else started and saw ending.
-    pub fn of(name: &'static str, end: Result<(), JoinError>) -> Self {
+    pub fn of(name: &'static str, end: &Result<(), JoinError>) -> Self {
         match end {
             Ok(()) => Self::Ended(name, "nothing was left to do".to_owned()),
             Err(_) => Self::Panicked(name),

@@ -46,8 +46,7 @@ fn level(level: LogLevel) -> LevelFilter {
 /// requests' headers, which may hold tokens, at `debug` and `trace`.
 fn others(level: LogLevel) -> LevelFilter {
     match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn | LogLevel::Info => LevelFilter::ERROR,
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::ERROR,
         LogLevel::Debug | LogLevel::Trace => LevelFilter::INFO,
     }
 }

@@ -22,11 +22,11 @@ use tokio::time::{sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The agent and what it talks to.
-pub struct Rig {
-    pub kube: FakeKube,
-    pub aws: FakeAws,
+pub(crate) struct Rig {
+    pub(crate) kube: FakeKube,
+    pub(crate) aws: FakeAws,
     /// The front door.
-    pub door: SocketAddr,
+    pub(crate) door: SocketAddr,
     probes: SocketAddr,
     metrics: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -36,17 +36,17 @@ pub struct Rig {
 
 impl Rig {
     /// With the source `eks`.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(&[], None).await
     }
 
     /// With the source `eks`, and an API server on which this goes wrong.
-    pub async fn with_faults(faults: &[(Verb, Fault)]) -> Self {
+    pub(crate) async fn with_faults(faults: &[(Verb, Fault)]) -> Self {
         Self::with(faults, None).await
     }
 
     /// With the source `file`.
-    pub async fn with_file(text: &str) -> Self {
+    pub(crate) async fn with_file(text: &str) -> Self {
         Self::with(&[], Some(text)).await
     }
 
@@ -66,10 +66,8 @@ impl Rig {
         if let Some(text) = file {
             std::fs::write(association_file(&folder), text).expect("a file in it");
             let path = association_file(&folder);
-            line += &format!(
-                " --association-sources file --association-file {}",
-                path.display()
-            );
+            line += " --association-sources file --association-file ";
+            line += &path.to_string_lossy();
         }
         let Ok(Command::Run(config)) = Command::parse(line.split_whitespace().map(OsString::from))
         else {
@@ -108,21 +106,21 @@ impl Rig {
     }
 
     /// Asks for credentials from an address.
-    pub async fn get(&self, from: IpAddr) -> Answer {
+    pub(crate) async fn get(&self, from: IpAddr) -> Answer {
         client::get(from, self.door, "/v1/credentials").await
     }
 
-    pub async fn probe(&self, path: &str) -> Answer {
+    pub(crate) async fn probe(&self, path: &str) -> Answer {
         client::get(Ipv4Addr::LOCALHOST.into(), self.probes, path).await
     }
 
-    pub async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         let answer = client::get(Ipv4Addr::LOCALHOST.into(), self.metrics, "/metrics").await;
         answer.text()
     }
 
     /// Waits for a line of the metrics, with any value if it names none.
-    pub async fn metric(&self, line: &str) {
+    pub(crate) async fn metric(&self, line: &str) {
         let with_value = format!("{line} ");
         let comes = async {
             while !self
@@ -134,13 +132,12 @@ impl Rig {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(PATIENCE, comes).await.is_err() {
-            panic!("`{line}` never came:\n{}", self.metrics().await);
-        }
+        let came = timeout(PATIENCE, comes).await.is_ok();
+        assert!(came, "`{line}` never came:\n{}", self.metrics().await);
     }
 
     /// Waits until the agent is ready, which it is with the first list of pods.
-    pub async fn synced(&self) {
+    pub(crate) async fn synced(&self) {
         let comes = async {
             while !self.probe("/readyz").await.status.is_success() {
                 sleep(Duration::from_millis(10)).await;
@@ -152,14 +149,14 @@ impl Rig {
     }
 
     /// Replaces the association file, as an editor does.
-    pub fn write_file(&self, text: &str) {
+    pub(crate) fn write_file(&self, text: &str) {
         let next = self.folder.path().join("next");
         std::fs::write(&next, text).expect("a file in the folder");
         std::fs::rename(next, association_file(&self.folder)).expect("likewise");
     }
 
     /// Ends the agent, which must go well.
-    pub async fn leave(self) {
+    pub(crate) async fn leave(self) {
         self.stop.send(()).expect("the agent runs still");
         let ended = timeout(PATIENCE, self.agent)
             .await

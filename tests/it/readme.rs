@@ -1,0 +1,93 @@
+//! The README says what the program says.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use credlet::config::{Command, Error};
+
+const README: &str = include_str!("../../README.md");
+
+fn help(verb: &str) -> String {
+    match Command::parse(["credlet", verb, "--help"].map(OsString::from)) {
+        Err(Error::Help(text)) => text,
+        other => panic!("no help but {other:?}"),
+    }
+}
+
+/// Each word of the text that begins so and goes on with letters of this kind.
+fn words<'a>(text: &'a str, prefix: &str, goes_on: fn(char) -> bool) -> BTreeSet<&'a str> {
+    text.match_indices(prefix)
+        .map(|(at, _)| {
+            let end = text[at + prefix.len()..].find(|letter| !goes_on(letter));
+            &text[at..end.map_or(text.len(), |end| at + prefix.len() + end)]
+        })
+        // Not the rulers of Markdown's tables.
+        .filter(|word| word.len() > prefix.len() && !word.starts_with("---"))
+        .collect()
+}
+
+fn flags(text: &str) -> BTreeSet<&str> {
+    words(text, "--", |letter| {
+        letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'
+    })
+}
+
+fn variables(text: &str) -> BTreeSet<&str> {
+    words(text, "CREDLET_", |letter| {
+        letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'
+    })
+}
+
+#[test]
+fn the_settings_are_those_of_the_program_each_with_its_variable() {
+    let section = README
+        .split("## Settings")
+        .nth(1)
+        .expect("a section on settings");
+    let table: String = section
+        .lines()
+        .filter(|line| line.starts_with("| `--"))
+        .collect();
+    let help = help("run").replace("--help", "");
+    assert_eq!(flags(&table), flags(&help));
+    assert_eq!(variables(&table), variables(&help));
+}
+
+#[test]
+fn every_flag_that_the_readme_names_anywhere_exists() {
+    // Those of make's and of AWS's command lines stand in lines with their names.
+    let ours = README.lines().filter(|line| !line.contains("aws eks"));
+    let text: String = ours.collect::<Vec<_>>().join("\n");
+    let known = help("run") + &help("netsetup");
+    for flag in flags(&text) {
+        assert!(flags(&known).contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn every_code_of_an_answer_is_documented() {
+    let source = include_str!("../../agent/src/serve/wire.rs");
+    let reasons = source
+        .split("pub enum Reason {")
+        .nth(1)
+        .and_then(|rest| rest.split("\n}").next())
+        .expect("the enum of reasons");
+    for reason in reasons
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','))
+    {
+        let exempt = ["Ok", "Unparsed"].contains(&reason);
+        assert!(
+            exempt || README.contains(&format!("`{reason}`")),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_to_fill_in() {
+    assert!(
+        !README.contains("\n@"),
+        "a placeholder stands where text should"
+    );
+}
