@@ -102,3 +102,77 @@ impl Desk {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn probes(closed: &'static [&str]) -> Desk {
+        Desk::Probes(Arc::new(|| {
+            closed.iter().map(ToString::to_string).collect()
+        }))
+    }
+
+    fn metrics() -> Desk {
+        Desk::Metrics(Arc::new(|| "# EOF\n".to_owned()))
+    }
+
+    async fn ask(desk: &Desk, method: Method, path: &str) -> (u16, Response<()>, String) {
+        let request = Request::builder().method(method).uri(path).body(());
+        let response = desk.answer(&request.expect("a request"));
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("it is whole").to_bytes();
+        let text = String::from_utf8(body.to_vec()).expect("text");
+        (parts.status.as_u16(), Response::from_parts(parts, ()), text)
+    }
+
+    #[tokio::test]
+    async fn a_live_process_is_healthy_whatever_is_closed() {
+        let (status, _, text) = ask(&probes(&["pods"]), Method::GET, "/healthz").await;
+        assert_eq!((status, &*text), (200, "ok\n"));
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_when_no_gate_is_closed() {
+        let (status, _, text) = ask(&probes(&[]), Method::GET, "/readyz").await;
+        assert_eq!((status, &*text), (200, "ok\n"));
+    }
+
+    #[tokio::test]
+    async fn the_closed_gates_are_listed() {
+        let (status, _, text) = ask(&probes(&["network", "pods"]), Method::GET, "/readyz").await;
+        assert_eq!((status, &*text), (503, "closed: network\nclosed: pods\n"));
+    }
+
+    #[tokio::test]
+    async fn metrics_say_that_they_are_open_metrics() {
+        let (status, head, text) = ask(&metrics(), Method::GET, "/metrics").await;
+        assert_eq!((status, &*text), (200, "# EOF\n"));
+        let kind = head.headers()[CONTENT_TYPE].to_str().expect("text");
+        assert!(kind.starts_with("application/openmetrics-text;"), "{kind}");
+    }
+
+    #[tokio::test]
+    async fn each_desk_has_its_own_paths_and_no_others() {
+        for path in ["/", "/metrics", "/healthz/", "/Readyz"] {
+            assert_eq!(ask(&probes(&[]), Method::GET, path).await.0, 404, "{path}");
+        }
+        for path in ["/", "/healthz", "/readyz", "/metrics/"] {
+            assert_eq!(ask(&metrics(), Method::GET, path).await.0, 404, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_get_and_head_are_answered() {
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+            for (desk, path) in [(probes(&[]), "/readyz"), (metrics(), "/metrics")] {
+                let (status, head, _) = ask(&desk, method.clone(), path).await;
+                assert_eq!(status, 405, "{method} {path}");
+                assert_eq!(head.headers()[ALLOW], "GET, HEAD");
+            }
+        }
+        assert_eq!(ask(&probes(&[]), Method::HEAD, "/readyz").await.0, 200);
+    }
+}
