@@ -1,12 +1,16 @@
 # The only commands that a person needs to know.
-.PHONY: demo test check bench image test-node
+.PHONY: demo test check bench image test-node build
+
+# The simulated node needs a root of its own where the caller is none.
+as_root := $(if $(filter 0,$(shell id -u)),,unshare --map-root-user --net)
+programs := $(or $(CARGO_TARGET_DIR),target)/debug
 
 # Pods fetch credentials on a simulated node; STAY=1 keeps it up.
-demo:
-	scripts/demo
+demo: build
+	$(as_root) $(programs)/credlet-demo
 
 # Everything that can fail without a cluster or an account.
-test: image
+test: build image
 	scripts/sdk-tools
 	cargo test --locked --workspace
 
@@ -16,12 +20,16 @@ check:
 
 # One table of ratios; PEER=start-script runs another agent beside it.
 bench:
-	scripts/bench
+	cargo bench --locked --package credlet-tests --bench front
 
 # target/image/credlet.oci.tar, for this machine's architecture.
 image:
 	scripts/image
 
 # On a one-node cluster that may be written to: KUBECONFIG=...; the script's head has the rest.
-test-node: image
+test-node: build image
 	scripts/test-node
+
+# What the tests and the demo start.
+build:
+	cargo build --locked --workspace --bins

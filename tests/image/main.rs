@@ -1,29 +1,27 @@
 //! The image as a node runs it: from its own root file system, with the
 //! capabilities that the DaemonSet grants and as a user that has no others.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use credlet_tests::client;
-use credlet_tests::fake_aws::{CLUSTER, Entry, FakeAws, REGION};
+use credlet_tests::fake_aws::{Entry, FakeAws};
 use credlet_tests::fake_kube::{self, FakeKube};
 use credlet_tests::node::Node;
+use credlet_tests::process::{self, Agent, DOOR};
+use hyper::StatusCode;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
 
 /// Neither root nor a user of any Debian machine.
 const USER: &str = "65532:65532";
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/checkout";
 const POD: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
-const DOOR: &str = "169.254.170.23:80";
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn it_holds_the_binary_its_libraries_and_certificates_and_nothing_else() {
@@ -48,7 +46,8 @@ fn it_holds_the_binary_its_libraries_and_certificates_and_nothing_else() {
 async fn it_says_its_version() {
     let image = Image::unpack();
     let output = image
-        .command(&["version"])
+        .command()
+        .arg("version")
         .output()
         .await
         .expect("setpriv and chroot start");
@@ -74,48 +73,30 @@ async fn it_serves_its_node_with_no_more_than_the_daemonset_grants() {
     kube.apply(object.addresses([POD.to_string().as_str()]));
     fs::write(image.root().join("kubeconfig"), kube.kubeconfig()).expect("writable");
 
-    let log = image.folder.path().join("log");
-    let mut command = image.command(&["run", "--kubeconfig", "/kubeconfig"]);
+    let mut command = process::settings(image.command(), aws.url());
     command
-        .args(["--node-name", fake_kube::NODE, "--cluster-name", CLUSTER])
-        .env("AWS_REGION", REGION)
-        .env("AWS_ENDPOINT_URL", aws.url())
-        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "of-the-node")
-        .stderr(File::create(&log).expect("writable"));
-    let agent = node
-        .ns
-        .spawn(command)
+        .args(["--kubeconfig", "/kubeconfig"])
+        .env("PATH", path());
+    let agent = Agent::start(&node, &kube, command).await;
+    let mut agent = agent.expect("setpriv and chroot start");
+    agent
+        .ready(&node)
         .await
-        .expect("setpriv and chroot start");
+        .unwrap_or_else(|error| panic!("{error}"));
 
     let door: SocketAddr = DOOR.parse().expect("an address");
-    let deadline = Instant::now() + PATIENCE;
-    let answer = loop {
-        let from = IpAddr::V4(POD);
-        let answer = pod
-            .ns
-            .run(move || client::try_get(from, door, "/v1/credentials"))
-            .await;
-        match answer {
-            Ok(answer) if answer.status == 200 => break answer,
-            _ => {}
-        }
-        let log = || fs::read_to_string(&log).unwrap_or_default();
-        assert!(
-            Instant::now() < deadline,
-            "no credentials: {answer:?}\n{}",
-            log()
-        );
-        sleep(Duration::from_millis(20)).await;
-    };
+    let from = IpAddr::V4(POD);
+    let answer = pod
+        .ns
+        .run(move || client::get(from, door, "/v1/credentials"))
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     assert_eq!(
         aws.role_of(&answer.field("AccessKeyId")).as_deref(),
         Some(ROLE)
     );
 
-    let pid = agent.id().expect("it runs");
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("it runs");
     let field = |name: &str| {
         let line = status
             .lines()
@@ -190,7 +171,7 @@ impl Image {
     /// `/credlet` in the image. Ambient capabilities are how a user other than
     /// root can have some; `no_setuid_fixup` lets them survive the change of
     /// user, and executing as that user leaves the ambient ones only.
-    fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self) -> Command {
         let capabilities: String = granted()
             .iter()
             .map(|name| format!(",+{}", name.to_lowercase()))
@@ -203,15 +184,14 @@ impl Image {
             .arg(format!("--ambient-caps=-all{capabilities}"))
             .args(["chroot", "--groups=", &format!("--userspec={USER}")])
             .arg(self.root())
-            .arg("/credlet")
-            .args(arguments)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .arg("/credlet");
         command
     }
+}
+
+/// Where setpriv finds chroot.
+fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
 }
 
 /// The capabilities that the DaemonSet adds.

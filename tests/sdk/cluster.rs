@@ -1,17 +1,18 @@
 //! A node with one pod, the real agent on it, and moto for STS.
 
-use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
 use std::time::Duration;
 
-use credlet_tests::client;
+use credlet_tests::fake_aws::REGION;
 use credlet_tests::fake_kube::{self, FakeKube};
 use credlet_tests::node::{NODE_IPV4, Node, Pod};
+use credlet_tests::process::{self, Agent};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 /// The folder of this package.
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -34,19 +35,17 @@ associations:
 
 const POD_IPV4: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
 const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 2);
-const PROBES: &str = "169.254.170.23:2703";
 const STS_PORT: u16 = 5000;
-const REGION: &str = "eu-central-1";
 
 /// The slowest machine's start of Python or of an SDK.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything that runs. Ends when dropped.
 pub(crate) struct Cluster {
-    node: Node,
+    _node: Node,
     pod: Pod,
     _kube: FakeKube,
-    _agent: Child,
+    agent: Agent,
     _sts: Moto,
     folder: TempDir,
 }
@@ -65,19 +64,28 @@ impl Cluster {
         kube.apply(object.addresses(addresses.iter().map(String::as_str)));
 
         let folder = TempDir::new().expect("a folder");
+        let associations = folder.path().join("associations.yaml");
+        fs::write(&associations, ASSOCIATIONS).expect("writable");
         // In this order: the agent asks STS as soon as it knows the pod.
         let sts = Moto::start(&node).await;
-        let agent = start_agent(&node, &kube, &folder).await;
-        let cluster = Self {
-            node,
+        let mut command = process::command(&sts_url());
+        command
+            .args(["--association-sources", "file", "--association-file"])
+            .arg(&associations);
+        let agent = Agent::start(&node, &kube, command).await;
+        let mut agent = agent.expect("the binary is there");
+        agent
+            .ready(&node)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            _node: node,
             pod,
             _kube: kube,
-            _agent: agent,
+            agent,
             _sts: sts,
             folder,
-        };
-        cluster.ready().await;
-        cluster
+        }
     }
 
     /// Runs a program that knows the agent's address and STS's and nothing else.
@@ -116,56 +124,8 @@ impl Cluster {
 
     /// What the agent has logged.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        self.agent.log()
     }
-
-    async fn ready(&self) {
-        let probes: SocketAddr = PROBES.parse().expect("an address");
-        let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let probe = self
-                .node
-                .ns
-                .run(move || client::try_get(from, probes, "/readyz"));
-            if probe.await.is_ok_and(|answer| answer.status == 200) {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "the agent is not ready:\n{}",
-                self.log()
-            );
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-async fn start_agent(node: &Node, kube: &FakeKube, folder: &TempDir) -> Child {
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at("kubeconfig"), kube.kubeconfig()).expect("writable");
-    fs::write(at("associations.yaml"), ASSOCIATIONS).expect("writable");
-    let mut command = Command::new(format!("{ROOT}/../target/debug/credlet"));
-    command
-        .args([
-            "run",
-            "--node-name",
-            fake_kube::NODE,
-            "--association-sources",
-            "file",
-        ])
-        .arg("--association-file")
-        .arg(at("associations.yaml"))
-        .arg("--kubeconfig")
-        .arg(at("kubeconfig"))
-        .env_clear()
-        .env("AWS_REGION", REGION)
-        .env("AWS_ENDPOINT_URL_STS", sts_url())
-        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "of-the-node")
-        .stderr(File::create(at("log")).expect("writable"));
-    let agent = node.ns.spawn(command).await;
-    agent.expect("target/debug/credlet is missing: run cargo build, or make test")
 }
 
 fn sts_url() -> String {

@@ -45,18 +45,24 @@ impl std::fmt::Display for NotReady {
 
 impl std::error::Error for NotReady {}
 
-/// `credlet run` for the stand-ins, which listen in the node's namespace: the
-/// cluster [`CLUSTER`], with credentials of the node's own.
+/// `credlet run` of the binary that was built beside this program, with
+/// [`settings`] for the stand-ins.
 pub fn command(aws_url: &str) -> Command {
-    let mut command = Command::new(binary());
-    command
+    settings(Command::new(binary()), aws_url)
+}
+
+/// Makes a command that is to be given `credlet`'s arguments `credlet run` for
+/// the stand-ins, which listen in the node's namespace: the cluster [`CLUSTER`],
+/// with credentials of the node's own, and nothing else in its environment.
+pub fn settings(mut credlet: Command, aws_url: &str) -> Command {
+    credlet
         .args(["run", "--node-name", NODE, "--cluster-name", CLUSTER])
         .env_clear()
         .env("AWS_REGION", REGION)
         .env("AWS_ENDPOINT_URL", aws_url)
         .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
         .env("AWS_SECRET_ACCESS_KEY", "of-the-node");
-    command
+    credlet
 }
 
 /// The `credlet` that was built beside this program.
