@@ -1,4 +1,5 @@
 //! Kernel state and real source addresses, in network namespaces of the tests' own.
 
+mod demo;
 mod network;
 mod pods;

@@ -347,3 +347,38 @@ async fn an_impossible_configuration_ends_with_exit_code_2_and_one_line() {
         "credlet: --cluster-name is required by the source `eks`\n"
     );
 }
+
+#[tokio::test]
+async fn the_log_has_no_secret_at_any_level_and_no_line_for_a_cached_request() {
+    let cluster = Cluster::new().await;
+    let mut command = cluster.command();
+    command.args(["--log-level", "trace"]);
+    let loud = cluster.ready(command).await;
+    let answer = ask(&cluster.checkout, DOOR).await;
+    let secrets = ["SecretAccessKey", "Token"].map(|name| answer.field(name));
+    assert!(
+        secrets.iter().all(|secret| !secret.is_empty()),
+        "{}",
+        answer.text()
+    );
+    loud.signal(Signal::SIGTERM);
+    let log = loud.log();
+    assert!(log.lines().count() > 3, "{log}");
+    for secret in secrets.iter().map(String::as_str).chain(["of-the-node"]) {
+        assert!(!log.contains(secret), "{log}");
+    }
+
+    let usual = cluster.ready(cluster.command()).await;
+    assert_eq!(owner(&ask(&cluster.reports, DOOR).await), "shop/reports");
+    let before = usual.log();
+    for _ in 0..20 {
+        ask(&cluster.reports, DOOR).await;
+    }
+    assert_eq!(usual.log(), before);
+    for line in before.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "{line}"
+        );
+    }
+}
