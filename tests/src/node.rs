@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State,
 };
@@ -273,12 +274,12 @@ async fn link(handle: &Handle, name: &str) -> io::Result<LinkMessage> {
 }
 
 async fn add_address(handle: &Handle, link: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
-    handle
-        .address()
-        .add(link, address, prefix)
-        .execute()
-        .await
-        .map_err(io::Error::other)
+    let mut add = handle.address().add(link, address, prefix);
+    if address.is_ipv6() {
+        // Until duplicates are ruled out, a pod would speak from `::1`.
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
+    add.execute().await.map_err(io::Error::other)
 }
 
 async fn add_neighbour(
