@@ -224,7 +224,8 @@ async fn a_link_that_is_set_down_comes_up_with_its_addresses() -> Result {
         change_link(ns, LinkUnspec::new_with_name(&name).down().build()).await
     };
     let report = heard(&node, set_down).await?;
-    assert!(matches!(report.steps[0], Step::SetUp(_)), "{report:?}");
+    let came_up = |step: &Step| matches!(step, Step::SetUp(_));
+    assert!(report.steps.iter().any(came_up), "{report:?}");
     assert_eq!(report.addresses, addresses());
     Ok(())
 }

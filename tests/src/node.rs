@@ -30,8 +30,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkMessage};
+use futures::TryStreamExt;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State,
+};
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 pub use namespace::{Namespace, netlink};
@@ -137,6 +143,7 @@ impl Node {
         self.ns
             .run(async move || join_node(&name, &addresses, pod_mac).await)
             .await?;
+        ns.run(async || running(&netlink()?, ETH0).await).await?;
         Ok(Pod {
             ns,
             ipv4,
@@ -205,14 +212,14 @@ async fn join_node(name: &str, addresses: &[IpAddr], pod_mac: [u8; 6]) -> io::Re
             .map_err(io::Error::other)?
             .output_interface(link);
         let route = match address {
-            IpAddr::V4(_) => route.scope(rtnetlink::packet_route::route::RouteScope::Link),
+            IpAddr::V4(_) => route.scope(RouteScope::Link),
             IpAddr::V6(_) => route,
         };
         // Replaces: the newest owner of an address is whom the kernel delivers to.
         let add = handle.route().add(route.build()).replace();
         add.execute().await.map_err(io::Error::other)?;
     }
-    Ok(())
+    running(&handle, name).await
 }
 
 fn veth_into(pod: &fs::File, name: &str, pod_mac: [u8; 6]) -> LinkMessage {
@@ -240,22 +247,39 @@ async fn set_up(handle: &Handle, name: &str) -> io::Result<u32> {
     Ok(index)
 }
 
-async fn link_index(handle: &Handle, name: &str) -> io::Result<u32> {
-    use futures::TryStreamExt;
+/// Waits until the kernel sends on a link whose other end is up. Until then it
+/// drops packets, and a lost handshake costs a second.
+async fn running(handle: &Handle, name: &str) -> io::Result<()> {
+    let wait = async {
+        while !link(handle, name)
+            .await?
+            .attributes
+            .contains(&LinkAttribute::OperState(State::Up))
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await?
+}
 
+async fn link_index(handle: &Handle, name: &str) -> io::Result<u32> {
+    link(handle, name).await.map(|link| link.header.index)
+}
+
+async fn link(handle: &Handle, name: &str) -> io::Result<LinkMessage> {
     let mut links = Box::pin(handle.link().get().match_name(name).execute());
     let link = links.try_next().await.map_err(io::Error::other)?;
-    link.map(|link| link.header.index)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no link {name}")))
+    link.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no link {name}")))
 }
 
 async fn add_address(handle: &Handle, link: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
-    handle
-        .address()
-        .add(link, address, prefix)
-        .execute()
-        .await
-        .map_err(io::Error::other)
+    let mut add = handle.address().add(link, address, prefix);
+    if address.is_ipv6() {
+        // Until duplicates are ruled out, a pod would speak from `::1`.
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
+    add.execute().await.map_err(io::Error::other)
 }
 
 async fn add_neighbour(

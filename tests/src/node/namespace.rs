@@ -1,10 +1,9 @@
 //! A network namespace: a thread that lives in it and runs what it is given.
 
 use std::any::Any;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use futures::FutureExt;
@@ -134,11 +133,6 @@ fn enter_new() -> io::Result<tokio::runtime::Runtime> {
         ),
         other => other.into(),
     })?;
-    // A pod could not use its address until duplicates are ruled out, a second later.
-    let accept_dad = Path::new("/proc/sys/net/ipv6/conf/default/accept_dad");
-    if accept_dad.exists() {
-        fs::write(accept_dad, "0")?;
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
