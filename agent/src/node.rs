@@ -16,7 +16,8 @@ use crate::identity::Identity;
 use crate::identity::watch::{self, Client};
 use crate::serve::{self, BindError, Listeners, Prefer};
 
-pub mod metrics;
+mod counters;
+mod metrics;
 pub mod network;
 pub mod ops;
 pub mod readiness;
@@ -24,7 +25,8 @@ mod rooms;
 pub mod supervise;
 pub mod telemetry;
 
-use metrics::{Counters, Metrics};
+use counters::Counters;
+use metrics::Metrics;
 use ops::Desk;
 use readiness::{Gate, Readiness};
 use rooms::Rooms;

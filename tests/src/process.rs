@@ -94,7 +94,8 @@ impl Agent {
         Ok(Self { child, folder })
     }
 
-    /// Waits until `/readyz` says so.
+    /// Waits until it says so, at `/readyz` and in its log: while two agents
+    /// share a node, the other may be the one that answers.
     pub async fn ready(&mut self, node: &Node) -> Result<(), NotReady> {
         let probes: SocketAddr = PROBES.parse().expect("an address");
         let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -103,7 +104,8 @@ impl Agent {
             let probe = node
                 .ns
                 .run(move || client::try_get(from, probes, "/readyz"));
-            if probe.await.is_ok_and(|answer| answer.status == 200) {
+            let is_ready = probe.await.is_ok_and(|answer| answer.status == 200);
+            if is_ready && self.log().contains("credlet is ready") {
                 return Ok(());
             }
             if Instant::now() > deadline || self.child.try_wait().is_ok_and(|end| end.is_some()) {

@@ -7,30 +7,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::counters::Counters;
 use super::rooms::Rooms;
 use crate::associations::eks::Eks;
 use crate::associations::file::File;
-use crate::identity::watch;
-use crate::{aws, serve};
-
-/// What the rooms count.
-#[derive(Clone, Default)]
-pub struct Counters {
-    /// The front doors.
-    pub serve: serve::Metrics,
-    /// Calls to AWS.
-    pub aws: aws::Metrics,
-    /// The pod watch.
-    pub pods: watch::Metrics,
-    /// Repairs of the node's network.
-    pub network_repairs: Counter,
-}
 
 /// Everything under its name.
 pub(super) struct Metrics {

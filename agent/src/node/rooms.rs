@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::metrics::Counters;
+use super::counters::Counters;
 use super::supervise::Supervisor;
 use super::{Error, Outside, ended};
 use crate::associations::eks::Eks;

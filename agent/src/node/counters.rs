@@ -1,0 +1,19 @@
+//! What the rooms count, handed to them when they are opened.
+
+use prometheus_client::metrics::counter::Counter;
+
+use crate::identity::watch;
+use crate::{aws, serve};
+
+/// One for each room that counts; clones count together.
+#[derive(Clone, Default)]
+pub(super) struct Counters {
+    /// The front doors.
+    pub(super) serve: serve::Metrics,
+    /// Calls to AWS.
+    pub(super) aws: aws::Metrics,
+    /// The pod watch.
+    pub(super) pods: watch::Metrics,
+    /// Repairs of the node's network.
+    pub(super) network_repairs: Counter,
+}
