@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::plan::Step;
+use crate::step::Step;
 
 /// Why the node could not be set up.
 #[derive(Debug, thiserror::Error)]

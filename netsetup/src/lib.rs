@@ -9,14 +9,15 @@ mod keep;
 mod netlink;
 mod plan;
 mod spec;
+mod step;
 
 use netlink::Handle;
 use plan::{Dummies, Observed};
 
 pub use error::Error;
 pub use keep::keep;
-pub use plan::{Place, Step};
-pub use spec::{Ipv6, Ipv6State, Link, LinkKind, LoReason, Outcome, Spec};
+pub use spec::{Ipv6State, Link, LinkKind, LoReason, Outcome, Spec};
+pub use step::{Place, Step};
 
 /// How often the node is observed and changed before it is called contested.
 /// Three do undisturbed: a try at a dummy link, `lo` instead, and the proof.
@@ -62,7 +63,7 @@ async fn settle(
         if plan.steps.is_empty() {
             let outcome = Outcome {
                 link: plan.link,
-                addresses: spec.present(&observed),
+                addresses: observed.present(spec),
                 ipv6: plan.ipv6,
                 steps: taken,
             };

@@ -17,8 +17,9 @@ use rtnetlink::{LinkDummy, LinkUnspec, MulticastGroup};
 pub(crate) use rtnetlink::Handle;
 
 use crate::error::Error;
-use crate::plan::{Admin, Dummies, Held, LinkState, Named, Observed, Origin, Place, Step};
+use crate::plan::{Admin, Dummies, Held, LinkState, Named, Observed, Origin};
 use crate::spec::{Ipv6State, Spec};
+use crate::step::{Place, Step};
 
 /// Marks our addresses (`IFA_PROTO`, Linux 5.18), so that removal on `lo` can
 /// tell them from those of others. The kernel uses 1 to 3 itself.

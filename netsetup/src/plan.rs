@@ -6,38 +6,14 @@
 //! delivered from whichever link it arrives by. Pods reach it through their
 //! default route.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::Error;
-use crate::spec::{Ipv6, Ipv6State, Link, LinkKind, LoReason, Spec};
+use crate::spec::{Ipv6State, Link, LinkKind, LoReason, Spec};
+use crate::step::{Place, Step};
 
 #[cfg(test)]
 mod tests;
-
-/// One change to the node's network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Create the dummy link.
-    CreateDummy,
-    /// Set a link up.
-    SetUp(Place),
-    /// Give a link an address.
-    AddAddress(Place, IpAddr),
-    /// Take an address away.
-    RemoveAddress(Place, IpAddr),
-    /// Delete the dummy link, its addresses with it.
-    DeleteDummy,
-}
-
-/// A link that steps are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The dummy link of the spec's name.
-    Dummy,
-    /// The loopback link.
-    Lo,
-}
 
 /// The node's network, as far as it matters for a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +37,6 @@ pub(crate) enum Named {
 pub(crate) struct LinkState {
     pub(crate) index: u32,
     pub(crate) admin: Admin,
-    /// Never `Off`, which is the spec's word.
     pub(crate) ipv6: Ipv6State,
 }
 
@@ -110,15 +85,14 @@ pub(crate) fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, Error> {
         (Link::Lo(_), _) => (Place::Lo, observed.lo),
         (Link::Dummy, Named::Dummy(state)) => (Place::Dummy, *state),
         (Link::Dummy, Named::Nothing | Named::Other { .. }) => {
-            let ipv6 = judge(spec, observed.lo.ipv6);
             return Ok(Plan {
                 link,
-                ipv6,
+                ipv6: observed.lo.ipv6,
                 steps: vec![Step::CreateDummy],
             });
         }
     };
-    let ipv6 = judge(spec, state.ipv6);
+    let ipv6 = state.ipv6;
     let up = match state.admin {
         Admin::Up => None,
         Admin::Down => Some(Step::SetUp(place)),
@@ -181,14 +155,13 @@ fn choose(spec: &Spec, observed: &Observed) -> Result<Link, Error> {
     }
 }
 
-fn judge(spec: &Spec, link: Ipv6State) -> Ipv6State {
-    match spec.ipv6 {
-        Ipv6::Off => Ipv6State::Off,
-        Ipv6::Auto => link,
-    }
-}
-
 impl Observed {
+    /// The wanted addresses that the node has, in the order of the spec.
+    pub(crate) fn present(&self, spec: &Spec) -> Vec<IpAddr> {
+        let addresses = spec.addresses.iter().copied();
+        addresses.filter(|&address| self.has(address)).collect()
+    }
+
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|held| held.address == address)
     }
@@ -199,27 +172,6 @@ impl Observed {
             (Place::Lo, _) => Some(self.lo.index),
             (Place::Dummy, Named::Dummy(state)) => Some(state.index),
             (Place::Dummy, Named::Nothing | Named::Other { .. }) => None,
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateDummy => f.write_str("create the dummy link"),
-            Self::SetUp(place) => write!(f, "set {place} up"),
-            Self::AddAddress(place, address) => write!(f, "add {address} to {place}"),
-            Self::RemoveAddress(place, address) => write!(f, "remove {address} from {place}"),
-            Self::DeleteDummy => f.write_str("delete the dummy link"),
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dummy => f.write_str("the dummy link"),
-            Self::Lo => f.write_str("lo"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::plan::{Observed, Step};
+use crate::step::Step;
 
 /// What [`ensure`](crate::ensure) is to make true.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,6 @@ pub struct Spec {
     /// One that the node already has on some link is left there. Loopback and
     /// unspecified addresses are every node's own: nothing is done for them.
     pub addresses: Vec<IpAddr>,
-    /// Whether the IPv6 addresses among them are wanted.
-    pub ipv6: Ipv6,
 }
 
 /// Which kind of link is to carry the addresses.
@@ -29,15 +27,6 @@ pub enum LinkKind {
     Dummy,
     /// The loopback link.
     Lo,
-}
-
-/// Whether IPv6 is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ipv6 {
-    /// Where the node has it.
-    Auto,
-    /// Not at all.
-    Off,
 }
 
 /// How the node was found or made to be.
@@ -78,8 +67,6 @@ pub enum LoReason {
 pub enum Ipv6State {
     /// It can.
     Available,
-    /// [`Ipv6::Off`] was asked for.
-    Off,
     /// `net.ipv6.conf.*.disable_ipv6` is set for the link.
     DisabledBySysctl,
     /// The kernel was built or booted without IPv6.
@@ -94,7 +81,6 @@ impl Spec {
             name: "credlet0".into(),
             kind: LinkKind::Auto,
             addresses,
-            ipv6: Ipv6::Auto,
         }
     }
 
@@ -102,15 +88,6 @@ impl Spec {
     pub(crate) fn wanted(&self, ipv6: Ipv6State) -> impl Iterator<Item = IpAddr> {
         self.own_addresses()
             .filter(move |address| address.is_ipv4() || ipv6 == Ipv6State::Available)
-    }
-
-    /// The addresses that the node has.
-    pub(crate) fn present(&self, observed: &Observed) -> Vec<IpAddr> {
-        self.addresses
-            .iter()
-            .copied()
-            .filter(|&address| address.is_unspecified() || observed.has(address))
-            .collect()
     }
 
     /// The addresses that are not every node's own.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use credlet_tests::node::{NODE_IPV4, Namespace, Node, Pod, netlink};
 use futures::TryStreamExt;
-use netsetup::{Error, Ipv6, Ipv6State, Link, LinkKind, LoReason, Outcome, Place, Spec, Step};
+use netsetup::{Error, Ipv6State, Link, LinkKind, LoReason, Outcome, Place, Spec, Step};
 use rtnetlink::packet_route::link::{LinkFlags, LinkMessage};
 use rtnetlink::{LinkUnspec, LinkVeth};
 use tokio::net::{TcpListener, TcpStream};
@@ -246,24 +246,6 @@ async fn ipv6_that_is_disabled_by_sysctl_is_told_and_no_error() -> Result {
     assert_eq!(
         (outcome.ipv6, outcome.addresses),
         (report.ipv6, addresses()[..1].to_vec())
-    );
-    Ok(())
-}
-
-#[tokio::test]
-async fn ipv6_that_is_off_is_left_alone() -> Result {
-    let node = Node::new().await?;
-    let outcome = ensure(
-        &node.ns,
-        Spec {
-            ipv6: Ipv6::Off,
-            ..spec()
-        },
-    )
-    .await?;
-    assert_eq!(
-        (outcome.ipv6, outcome.addresses),
-        (Ipv6State::Off, addresses()[..1].to_vec())
     );
     Ok(())
 }

@@ -188,15 +188,6 @@ fn without_ipv6_only_the_ipv4_address_is_wanted_and_the_reason_is_told() {
             (missing, vec![AddAddress(Place::Dummy, V4)])
         );
     }
-    let off = Spec {
-        ipv6: Ipv6::Off,
-        ..spec(LinkKind::Auto)
-    };
-    let plan = plan(&off, &with_dummy(Admin::Up, Ipv6State::Available)).unwrap();
-    assert_eq!(
-        (plan.ipv6, plan.steps),
-        (Ipv6State::Off, vec![AddAddress(Place::Dummy, V4)])
-    );
 }
 
 #[test]
