@@ -118,6 +118,13 @@ fn two_agents_fit_on_a_node_while_it_is_updated() {
     assert_ne!(rolling["maxSurge"], 0);
 }
 
+#[test]
+fn an_update_that_never_gets_ready_leaves_the_old_agent_an_hour() {
+    let probe = container().readiness_probe.expect("a readiness probe");
+    let seconds = probe.period_seconds.zip(probe.failure_threshold);
+    assert!(seconds.is_some_and(|(period, failures)| period * failures >= 3600));
+}
+
 fn daemon_set() -> DaemonSet {
     the_only("DaemonSet")
 }

@@ -188,6 +188,14 @@ impl FakeAws {
         self.state.lock().calls.clone()
     }
 
+    /// The calls after the first `seen`, as soon as there is one.
+    pub async fn calls_after(&self, seen: usize) -> Vec<Call> {
+        let mut recorded = self.state.recorded.subscribe();
+        let more = recorded.wait_for(|count| *count > seen).await;
+        drop(more.expect("the sender lives as long as this"));
+        self.calls().split_off(seen)
+    }
+
     /// How many calls of this kind have arrived.
     pub fn count(&self, api: Api) -> usize {
         self.state.count(api)
@@ -279,8 +287,12 @@ async fn answer(
     let Ok(body) = body.collect().await else {
         return Ok(Response::default());
     };
-    let reply = if head.method == Method::POST && head.uri.path() == "/" {
-        let call = sts::parse(&body.to_bytes(), signer);
+    let body = body.to_bytes();
+    let is_sts = head.method == Method::POST && head.uri.path() == "/";
+    let reply = if is_sts && sts::asks_who(&body) {
+        sts::who(&signer, &state.lock().sessions)
+    } else if is_sts {
+        let call = sts::parse(&body, signer);
         let answer = state.record(&Call::AssumeRole(call.clone()), &call.role);
         let answer = wait(answer).await;
         sts::reply(&call, answer, &mut state.lock().sessions)

@@ -44,6 +44,7 @@ pub(super) struct Sessions(HashMap<String, Session>);
 /// What is remembered of a session.
 struct Session {
     role: String,
+    arn: String,
     /// The transitive tags.
     tags: BTreeMap<String, String>,
 }
@@ -74,6 +75,25 @@ pub(super) fn parse(body: &[u8], signer: String) -> AssumeRole {
         external_id: get("ExternalId"),
         policy: get("Policy"),
         signer,
+    }
+}
+
+/// Whether this is `sts:GetCallerIdentity`, which only pods ask.
+pub(super) fn asks_who(body: &[u8]) -> bool {
+    form_urlencoded::parse(body).any(|pair| pair == ("Action".into(), "GetCallerIdentity".into()))
+}
+
+/// Whose session the signer's key is.
+pub(super) fn who(signer: &str, sessions: &Sessions) -> Reply {
+    match sessions.0.get(signer) {
+        Some(Session { arn, .. }) => ok(document(&format!(
+            "<GetCallerIdentityResult><Arn>{arn}</Arn></GetCallerIdentityResult>"
+        ))),
+        None => refuse(
+            StatusCode::FORBIDDEN,
+            "InvalidClientTokenId",
+            "not issued here",
+        ),
     }
 }
 
@@ -153,19 +173,21 @@ fn issue(call: &AssumeRole, life: SignedDuration, sessions: &mut Sessions) -> Re
     let going_on = |key: &String, _: &mut String| {
         call.transitive.contains(key) || inherited.is_some_and(|tags| tags.contains_key(key))
     };
-    let session = Session {
-        role: call.role.clone(),
-        tags: tags.clone().extract_if(.., going_on).collect(),
-    };
-    sessions.0.insert(key.clone(), session);
-
-    let expiration = (Timestamp::now() + life).strftime("%Y-%m-%dT%H:%M:%SZ");
     let account = call.role.split(':').nth(4).unwrap_or_default();
     let role = call.role.rsplit('/').next().unwrap_or_default();
     let session = &call.session_name;
+    let arn = format!("arn:aws:sts::{account}:assumed-role/{role}/{session}");
+    let remembered = Session {
+        role: call.role.clone(),
+        arn: arn.clone(),
+        tags: tags.clone().extract_if(.., going_on).collect(),
+    };
+    sessions.0.insert(key.clone(), remembered);
+
+    let expiration = (Timestamp::now() + life).strftime("%Y-%m-%dT%H:%M:%SZ");
     ok(document(&format!(
         "<AssumeRoleResult><AssumedRoleUser>\
-         <Arn>arn:aws:sts::{account}:assumed-role/{role}/{session}</Arn>\
+         <Arn>{arn}</Arn>\
          <AssumedRoleId>AROAFAKE:{session}</AssumedRoleId></AssumedRoleUser>\
          <Credentials><AccessKeyId>{key}</AccessKeyId>\
          <SecretAccessKey>secret-of-{key}</SecretAccessKey>\
