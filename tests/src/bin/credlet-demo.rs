@@ -11,10 +11,10 @@ use aws_credential_types::provider::ProvideCredentials;
 use credlet_tests::client;
 use credlet_tests::fake_aws::{Api, Entry, FakeAws};
 use credlet_tests::fake_kube::{FakeKube, Pod as PodObject};
-use credlet_tests::node::{Node, Pod};
+use credlet_tests::node::{Namespace, Node, Pod};
 use credlet_tests::process::{self, Agent, DOOR, PROBES};
 use tokio::net::TcpListener;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 const URL: &str = "http://169.254.170.23/v1/credentials";
 
@@ -74,27 +74,18 @@ async fn main() -> ExitCode {
 }
 
 /// A pod's process: asks as any program with the AWS SDK for Rust does, twice,
-/// and prints what it got, one line. The first time is mostly the SDK's start.
+/// since the first time is mostly the SDK's start, and prints what it got.
 async fn fetch() {
     let provider = EcsCredentialsProvider::builder().build();
-    let mut line = String::new();
-    for _ in 0..2 {
-        let start = Instant::now();
-        match provider.provide_credentials().await {
-            Ok(credentials) => {
-                line = format!(
-                    "{} {}",
-                    start.elapsed().as_micros(),
-                    credentials.access_key_id()
-                );
-            }
-            Err(_) => {
-                line = "refused".to_owned();
-                break;
-            }
+    let _start = provider.provide_credentials().await;
+    let asked = Instant::now();
+    match provider.provide_credentials().await {
+        Ok(credentials) => {
+            let micros = asked.elapsed().as_micros();
+            println!("{micros} {}", credentials.access_key_id());
         }
+        Err(_) => println!("refused"),
     }
-    println!("{line}");
 }
 
 async fn demo() -> Fallible<()> {
@@ -232,30 +223,39 @@ impl Demo {
     }
 
     async fn stay(mut self) -> Fallible<()> {
-        let enter = |pid: Option<u32>| {
-            format!(
-                "nsenter -t {} -U -n --preserve-credentials",
-                pid.unwrap_or_default()
-            )
-        };
-        let mut sleep = Command::new("sleep");
-        sleep.arg("infinity");
-        let sleeper = self.seats[0].ns.spawn(sleep).await?;
+        let (pod, node) = (
+            sleeper(&self.seats[0].ns).await?,
+            sleeper(&self.node.ns).await?,
+        );
         println!("\nThe node stays until Ctrl-C. In another terminal, as a pod and as the node:");
-        println!("  {} curl -s {URL}", enter(sleeper.id()));
-        println!(
-            "  {} curl -s http://{PROBES}/readyz",
-            enter(Some(self.agent.pid()))
-        );
-        println!(
-            "  {} curl -s http://127.0.0.1:2705/metrics",
-            enter(Some(self.agent.pid()))
-        );
+        println!("  {} curl -s {URL}", enter(&pod)?);
+        println!("  {} curl -s http://{PROBES}/readyz", enter(&node)?);
+        println!("  {} curl -s http://127.0.0.1:2705/metrics", enter(&node)?);
         stdout().flush()?;
         tokio::select! {
-            stop = tokio::signal::ctrl_c() => stop?,
-            _ = self.agent.ended() => return Err(process::NotReady(self.agent.log()).into()),
+            stop = tokio::signal::ctrl_c() => Ok(stop?),
+            _ = self.agent.ended() => Err(format!("the agent has ended:\n{}", self.agent.log()).into()),
         }
-        Ok(())
     }
+}
+
+/// A process whose namespace others can enter: the agent's own cannot be, since
+/// it forbids to be looked into.
+async fn sleeper(namespace: &Namespace) -> Fallible<Child> {
+    let mut sleep = Command::new("sleep");
+    sleep.arg("infinity");
+    Ok(namespace.spawn(sleep).await?)
+}
+
+/// The beginning of a command line that goes on in the process's namespace.
+fn enter(process: &Child) -> Fallible<String> {
+    let pid = process.id().ok_or("the process has ended")?;
+    // A mapping of all users is that of the machine's own root.
+    let is_own_root = std::fs::read_to_string("/proc/self/uid_map")?.contains("4294967295");
+    let user = if is_own_root {
+        ""
+    } else {
+        " --user --preserve-credentials"
+    };
+    Ok(format!("nsenter --target {pid}{user} --net"))
 }
