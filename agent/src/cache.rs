@@ -200,7 +200,8 @@ impl<F: Fetch> Cache<F> {
         }
     }
 
-    /// Forgets every entry whose key is not in `keep`, fetches under way included.
+    /// Forgets every entry whose key is not in `keep`. What a fetch under way for
+    /// one still brings, nobody learns.
     pub fn retain(&self, keep: &HashSet<F::Key>) {
         let gone: Vec<_> = self
             .shared

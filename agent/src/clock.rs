@@ -2,13 +2,23 @@
 //!
 //! AWS dates credentials by wall time, so freshness is judged by it and never
 //! by a timer that fired late or by a monotonic clock that a suspended machine
-//! stops. Timers themselves are tokio's; [`Clock::paused`] ties wall time to
+//! stops.
+//!
+//! A clock that is set back makes nothing old look new: the cache ages what it
+//! keeps by whichever has gone further, wall time or tokio's. What is fetched
+//! while the clock is wrong is dated wrongly by as much, and that is little: STS
+//! refuses a request whose date is more than five minutes off (`SigV4`), and
+//! `credentials` refuses sessions of a length that cannot be.
+//!
+//! Timers themselves are tokio's; [`Clock::paused`] ties wall time to
 //! them, so that a test under `start_paused` lives through a day in
 //! milliseconds.
 
 #[cfg(test)]
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+#[cfg(test)]
+use std::time::Duration;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -63,10 +73,5 @@ impl Clock {
                 wall + at.elapsed() + Duration::from_secs(ahead.load(Ordering::Relaxed))
             }
         }
-    }
-
-    /// How long until `then`; zero once it has passed.
-    pub fn until(&self, then: SystemTime) -> Duration {
-        then.duration_since(self.now()).unwrap_or_default()
     }
 }

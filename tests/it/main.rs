@@ -1,6 +1,7 @@
 //! The agent in this process, against stand-ins over real sockets.
 
 mod agent;
+mod broker;
 mod doors;
 mod layers;
 mod manifests;

@@ -16,7 +16,7 @@ mod sts;
 const AGENT: &str = "AKIAAGENT";
 
 /// The agent's settings, but for the stand-ins and with credentials of its own.
-async fn sdk(aws: &FakeAws) -> SdkConfig {
+pub(super) async fn sdk(aws: &FakeAws) -> SdkConfig {
     let agent = Credentials::new(AGENT, "secret", None, None, "test");
     aws::settings()
         .region(Region::new(REGION))

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use credlet::identity::watch::{Limits, LostLabels, Metrics, Reason, Watch};
+use credlet::identity::watch::{Limits, LostLabels, Metrics, Reason, Watch, connect};
 use credlet::identity::{Error, Identity};
 use credlet_tests::fake_kube::{FakeKube, Fault, Interruption, NODE, Pod, Verb};
+use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,8 +24,9 @@ struct Fixture {
 
 impl Fixture {
     async fn with(kube: FakeKube, limits: Limits) -> Self {
-        let config = kube::Config::new(kube.url().parse().unwrap());
-        let client = kube::Client::try_from(config).unwrap();
+        let file = NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), kube.kubeconfig()).unwrap();
+        let client = connect(Some(file.path())).await.unwrap();
         let metrics = Metrics::default();
         let (identity, watch) = Watch::new(client, NODE, limits, metrics.clone());
         let mut running = JoinSet::new();
@@ -270,6 +272,19 @@ async fn the_index_lives_on_through_a_list_that_fails_and_then_is_slow() {
     }
     fixture.still_follows().await;
     assert_eq!(fixture.lost(Reason::Garbled), 1);
+}
+
+#[tokio::test]
+async fn an_overloaded_server_is_a_failure_that_is_told_at_once() {
+    for status in [429, 503, 504] {
+        let kube = FakeKube::start().await;
+        kube.apply(pod("a", "10.0.0.1"));
+        kube.fail_next(Verb::List, Fault::Status(status));
+        let fixture = Fixture::with(kube, Limits::default()).await;
+        fixture.identity.synced().await;
+        fixture.still_follows().await;
+        assert_eq!(fixture.lost(Reason::Failing), 1, "{status}");
+    }
 }
 
 #[tokio::test]

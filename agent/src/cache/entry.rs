@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id};
+use tokio::task::Id;
 use tokio::time::Instant;
 
 use super::{Error, Fetch, Life, Patience, State, Summary};
@@ -26,6 +26,15 @@ pub(super) struct Kept<V> {
     pub(super) value: Arc<V>,
     pub(super) life: Life,
     pub(super) fetched_at: SystemTime,
+    pub(super) since: Instant,
+}
+
+impl<V> Kept<V> {
+    /// The moment in its life: by wall time, which goes on while the machine is
+    /// suspended, or by the time that has passed, which nobody can set back.
+    fn now(&self, wall: SystemTime) -> SystemTime {
+        wall.max(self.fetched_at + self.since.elapsed())
+    }
 }
 
 /// A failure, and how soon to try again.
@@ -68,7 +77,7 @@ enum Work<F: Fetch> {
     /// Waits for its turn, since then.
     Queued(Instant, End<F>),
     /// The task that fetches.
-    Running(AbortHandle, End<F>),
+    Running(Id, End<F>),
 }
 
 impl<F: Fetch> Default for Entry<F> {
@@ -82,20 +91,11 @@ impl<F: Fetch> Default for Entry<F> {
     }
 }
 
-/// Nobody may learn what is fetched for an entry that was forgotten.
-impl<F: Fetch> Drop for Entry<F> {
-    fn drop(&mut self) {
-        if let Work::Running(task, _) = &self.work {
-            task.abort();
-        }
-    }
-}
-
 impl<F: Fetch> Entry<F> {
     /// The value if it may be used at all.
     pub(super) fn usable(&self, now: SystemTime) -> Option<&Arc<F::Value>> {
         let kept = self.kept.as_ref()?;
-        is_before(now, kept.life.usable_until).then_some(&kept.value)
+        is_before(kept.now(now), kept.life.usable_until).then_some(&kept.value)
     }
 
     /// What is told without waiting; `None` if a fetch must be awaited.
@@ -138,9 +138,10 @@ impl<F: Fetch> Entry<F> {
         if let Some(failure) = &self.failure {
             return Some((failure.retry_at, Due::Fetch));
         }
-        let at = |wall| now + clock.until(wall);
-        let life = self.kept.as_ref()?.life;
-        match (life.refresh_at, life.usable_until) {
+        let kept = self.kept.as_ref()?;
+        let moment = kept.now(clock.now());
+        let at = |wall: SystemTime| now + wall.duration_since(moment).unwrap_or_default();
+        match (kept.life.refresh_at, kept.life.usable_until) {
             (Some(refresh), _) => Some((at(refresh), Due::Fetch)),
             (None, Some(end)) => Some((at(end), Due::Forget)),
             (None, None) => None,
@@ -167,7 +168,7 @@ impl<F: Fetch> Entry<F> {
     }
 
     /// Its turn has come.
-    pub(super) fn run(&mut self, task: AbortHandle) {
+    pub(super) fn run(&mut self, task: Id) {
         self.work = match mem::replace(&mut self.work, Work::Resting) {
             Work::Queued(_, end) => Work::Running(task, end),
             Work::Resting | Work::Running(..) => unreachable!("only a queued entry gets its turn"),
@@ -178,7 +179,7 @@ impl<F: Fetch> Entry<F> {
     /// same key that was forgotten.
     pub(super) fn is_run_by(&self, task: Id) -> bool {
         match &self.work {
-            Work::Running(handle, _) => handle.id() == task,
+            Work::Running(running, _) => *running == task,
             Work::Resting | Work::Queued(..) => false,
         }
     }
@@ -232,7 +233,7 @@ impl<F: Fetch> Entry<F> {
 
     fn is_fresh(&self, now: SystemTime) -> bool {
         let kept = self.kept.as_ref();
-        kept.is_some_and(|kept| is_before(now, kept.life.fresh_until))
+        kept.is_some_and(|kept| is_before(kept.now(now), kept.life.fresh_until))
     }
 }
 

@@ -11,9 +11,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::entry::{Due, Failed, Kept, Outcome};
 use super::{Error, FETCH_TIMEOUT, Fetch, Patience, Shared, State};
 
-/// How many fetches may be under way; others wait in the order in which they
-/// were asked for.
-const FETCHES_AT_ONCE: usize = 32;
+/// How many fetches may be young; others wait in the order in which they were
+/// asked for.
+const YOUNG_AT_ONCE: usize = 32;
+
+/// How long a fetch is young. One that takes longer holds up nobody, so that a
+/// hundred that hang let the next one start within a request's time.
+const YOUNG: Duration = Duration::from_millis(250);
 
 /// How often wall time is looked at when nothing else happens: a machine that
 /// was suspended, or whose clock was set, is behind by this at most.
@@ -27,7 +31,8 @@ const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 pub struct Scheduler<F: Fetch> {
     shared: Arc<Shared<F>>,
     fetches: JoinSet<Outcome<F>>,
-    keys: HashMap<Id, F::Key>,
+    /// What each fetch is for, and when it began.
+    begun: HashMap<Id, (F::Key, Instant)>,
 }
 
 impl<F: Fetch> Scheduler<F> {
@@ -35,7 +40,7 @@ impl<F: Fetch> Scheduler<F> {
         Self {
             shared,
             fetches: JoinSet::new(),
-            keys: HashMap::new(),
+            begun: HashMap::new(),
         }
     }
 
@@ -77,11 +82,16 @@ impl<F: Fetch> Scheduler<F> {
             .filter_map(|(key, entry)| Some((entry.queued_since()?, key, entry)))
             .collect();
         queue.sort_by_key(|(since, ..)| *since);
-        let free = FETCHES_AT_ONCE.saturating_sub(self.fetches.len());
+        let grown_up = self.begun.values().map(|(_, begun)| *begun + YOUNG);
+        let young: Vec<_> = grown_up.filter(|at| *at > now).collect();
+        let free = YOUNG_AT_ONCE.saturating_sub(young.len());
+        if queue.len() > free {
+            next = young.into_iter().fold(next.min(now + YOUNG), Instant::min);
+        }
         for (_, key, entry) in queue.into_iter().take(free) {
             let attempt = attempt(self.shared.clone(), key.clone());
-            let task = self.fetches.spawn(attempt);
-            self.keys.insert(task.id(), key.clone());
+            let task = self.fetches.spawn(attempt).id();
+            self.begun.insert(task, (key.clone(), now));
             entry.run(task);
         }
         drop(entries);
@@ -95,8 +105,8 @@ impl<F: Fetch> Scheduler<F> {
     fn settle(&mut self, end: Result<(Id, Outcome<F>), JoinError>) {
         let (task, outcome) =
             end.unwrap_or_else(|error| (error.id(), broken("the fetch panicked")));
-        let key = self
-            .keys
+        let (key, _) = self
+            .begun
             .remove(&task)
             .expect("entered when it was spawned");
         let error = outcome.as_ref().err().map(|failed| failed.error.clone());
@@ -137,6 +147,7 @@ async fn attempt<F: Fetch>(shared: Arc<Shared<F>>, key: F::Key) -> Outcome<F> {
         value: Arc::new(value),
         life,
         fetched_at: now,
+        since: Instant::now(),
     })
 }
 

@@ -143,6 +143,11 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_millis(900)
 }
 
+fn keys(count: usize) -> Vec<&'static str> {
+    let name = |number| &*format!("key {number}").leak();
+    (0..count).map(name).collect()
+}
+
 async fn ask(cache: &Cache<Script>) -> Result<usize, Error<Refused>> {
     cache.get(&"a", soon()).await.map(|value| *value)
 }
@@ -314,7 +319,7 @@ async fn only_what_is_kept_is_refreshed() {
 async fn fetches_are_bounded_and_all_get_their_turn() {
     let script = Script::new(HOUR);
     let cache = start(&script);
-    let keys: Vec<&'static str> = (0..100).map(|n| &*format!("key {n}").leak()).collect();
+    let keys = keys(100);
     for key in &keys {
         script.does(key, Does::AnswerAfter(Duration::from_millis(100)));
         cache.prefetch(key);
@@ -325,6 +330,20 @@ async fn fetches_are_bounded_and_all_get_their_turn() {
     assert_eq!(script.told().most_at_once, 32);
     let order: Vec<_> = script.told().calls.iter().map(|call| call.0).collect();
     assert_eq!(order, keys, "in the order in which they were asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetches_that_hang_delay_no_other_key_beyond_a_request_however_many_they_are() {
+    let script = Script::new(HOUR);
+    let cache = start(&script);
+    for key in keys(109) {
+        script.does(key, Does::Hang);
+        cache.prefetch(&key);
+    }
+    for later in ["b", "c", "d"] {
+        cache.get(&later, soon()).await.expect("its turn comes");
+        sleep(Duration::from_secs(17)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

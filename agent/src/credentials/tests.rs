@@ -1,6 +1,7 @@
 //! What pods get over hours and days, in milliseconds.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -11,6 +12,7 @@ use crate::model::{RoleArn, Secret, Session};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
+const START: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// An STS that is well except when told otherwise, and writes down who asked.
 struct FakeSts {
@@ -71,7 +73,10 @@ impl Exchange for FakeSts {
 /// A vault, an STS with that much session, and what fills the one from the other
 /// until it is dropped.
 fn start(session: Duration) -> (Arc<FakeSts>, Vault, JoinSet<()>) {
-    let clock = Clock::paused(SystemTime::UNIX_EPOCH + 20_000 * 24 * HOUR);
+    start_with(session, Clock::paused(START))
+}
+
+fn start_with(session: Duration, clock: Clock) -> (Arc<FakeSts>, Vault, JoinSet<()>) {
     let sts = Arc::new(FakeSts {
         clock,
         state: Mutex::new(FakeState {
@@ -121,7 +126,7 @@ async fn a_day_of_refreshes_serves_nothing_with_less_than_15_minutes_left() {
             let left = ask(&vault, &keys[pod % ACCOUNTS])
                 .await
                 .expect("STS is well");
-            assert!(left >= FRESH_LEFT, "{left:?} left");
+            assert!(left >= 15 * MINUTE, "{left:?} left");
             assert!(
                 asked.elapsed().is_zero(),
                 "a pod waited for {:?}",
@@ -144,7 +149,7 @@ async fn sessions_of_any_length_that_may_be_configured_stay_above_15_minutes() {
         let (_sts, vault, _filling) = start(minutes * MINUTE);
         for _ in 0..3 * minutes {
             let left = ask(&vault, &key(0)).await.expect("STS is well");
-            assert!(left >= FRESH_LEFT, "{left:?} left of {minutes} minutes");
+            assert!(left >= 15 * MINUTE, "{left:?} left of {minutes} minutes");
             sleep(MINUTE + SECOND).await;
         }
     }
@@ -164,7 +169,7 @@ async fn nobody_notices_an_outage_of_25_minutes_at_any_moment() {
                 let left = ask(&vault, &key(0)).await.unwrap_or_else(|error| {
                     panic!("{error} {second} s into an outage from minute {start_minute} on")
                 });
-                assert!(left > USABLE_LEFT, "{left:?} left");
+                assert!(left > MINUTE, "{left:?} left");
                 assert!(
                     asked.elapsed().is_zero(),
                     "a pod waited for {:?}",
@@ -176,7 +181,7 @@ async fn nobody_notices_an_outage_of_25_minutes_at_any_moment() {
             sleep(71 * SECOND).await;
             let left = ask(&vault, &key(0)).await.expect("STS is well again");
             assert!(
-                left >= FRESH_LEFT,
+                left >= 15 * MINUTE,
                 "{left:?} left a backoff after the outage"
             );
         }
@@ -204,6 +209,42 @@ async fn an_outage_longer_than_the_credentials_is_an_error_then_over_within_one_
     sts.set(|state| state.outage = Outage::Over);
     sleep(30 * SECOND + Duration::from_millis(100)).await;
     ask(&vault, &key(0)).await.expect("one backoff has passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_wakes_with_14_minutes_left_hands_out_new_credentials() {
+    static AHEAD: AtomicU64 = AtomicU64::new(0);
+    let (_sts, vault, _filling) = start_with(HOUR, Clock::stepped(START, &AHEAD));
+    ask(&vault, &key(0)).await.expect("STS is well");
+    AHEAD.store(46 * 60, Ordering::Relaxed);
+    let left = ask(&vault, &key(0)).await.expect("STS is well");
+    assert!(left > 59 * MINUTE, "{left:?} left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_that_came_together_are_not_refreshed_together() {
+    let (sts, vault, _filling) = start(HOUR);
+    for number in 0..30 {
+        vault.prefetch(&key(number));
+    }
+    sleep(27 * MINUTE).await;
+    let refreshed = sts.calls() - 30;
+    assert!((1..30).contains(&refreshed), "{refreshed} after 27 minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_accounts_of_one_role_have_sessions_of_their_own() {
+    let (sts, vault, _filling) = start(HOUR);
+    let one = key(0);
+    let other = Key {
+        account: key(1).account,
+        association: one.association.clone(),
+    };
+    for key in [&one, &other] {
+        ask(&vault, key).await.expect("STS is well");
+    }
+    assert_eq!(sts.calls(), 2);
+    assert_eq!(vault.standing().fresh, 2);
 }
 
 #[tokio::test(start_paused = true)]

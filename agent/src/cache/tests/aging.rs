@@ -28,7 +28,7 @@ async fn a_life_that_is_over_at_birth_does_not_make_the_scheduler_spin() {
         usable: None,
     });
     let cache = start(&script);
-    cache.prefetch(&"a");
+    assert!(matches!(ask(&cache).await, Ok(0)), "who waited gets it");
     sleep(Duration::from_secs(10)).await;
     assert!((9..=11).contains(&script.calls("a").len()));
 
@@ -85,6 +85,37 @@ async fn a_machine_that_was_suspended_serves_what_is_fresh_then_and_nothing_expi
     AHEAD.store(4 * 46 * 60, Ordering::Relaxed);
     assert!(cache.peek(&"a").is_none());
     assert!(matches!(ask(&cache).await, Err(Error::Deadline)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_nothing_old_look_new() {
+    static AHEAD: AtomicU64 = AtomicU64::new(24 * 3600);
+    let script = Script::new(HOUR);
+    let cache = start_with(&script, Clock::stepped(SystemTime::UNIX_EPOCH, &AHEAD));
+    ask(&cache).await.expect("it answers");
+    AHEAD.store(0, Ordering::Relaxed);
+    sleep(29 * MINUTE).await;
+    assert!(matches!(ask(&cache).await, Ok(0)));
+    script.does("a", Does::Refuse);
+    sleep(2 * MINUTE).await;
+    assert!(script.calls("a").len() > 1, "refreshed as if nothing was");
+    assert!(matches!(ask(&cache).await, Ok(0)));
+    sleep(29 * MINUTE).await;
+    ask(&cache)
+        .await
+        .expect_err("its last use was an hour after it came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_refresh_that_fails_gets_what_is_usable() {
+    static AHEAD: AtomicU64 = AtomicU64::new(0);
+    let script = Script::new(HOUR);
+    let cache = start_with(&script, Clock::stepped(SystemTime::UNIX_EPOCH, &AHEAD));
+    ask(&cache).await.expect("it answers");
+    script.does("a", Does::Refuse);
+    AHEAD.store(46 * 60, Ordering::Relaxed);
+    assert!(matches!(ask(&cache).await, Ok(0)));
+    assert_eq!(script.calls("a").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Session names, and where the global endpoint applies.
 
+use aws_sdk_sts::primitives::DateTime;
+
 use super::*;
 
 fn account(namespace: &str, name: &str) -> ServiceAccount {
@@ -42,6 +44,33 @@ fn a_long_account_keeps_its_name_from_release_to_release() {
     let name = session_name(&account("shop", &"a".repeat(253)));
     let start = format!("shop.{}=", "a".repeat(42));
     assert_eq!(name.strip_prefix(&start), Some("5a5bb605ebe6c5fe"));
+}
+
+#[test]
+fn credentials_of_which_a_part_is_missing_are_refused() {
+    let role = "arn:aws:iam::111122223333:role/checkout".parse();
+    let role = role.expect("valid");
+    let issued = |parts: [&str; 3], expiration: i64| {
+        let [id, secret, token] = parts;
+        let issued = types::Credentials::builder()
+            .access_key_id(id)
+            .secret_access_key(secret)
+            .session_token(token)
+            .expiration(DateTime::from_secs(expiration));
+        kept(issued.build().expect("all is set"), &role).err()
+    };
+    assert!(issued(["id", "secret", "token"], 1_800_000_000).is_none());
+    let impossible = [
+        issued(["", "secret", "token"], 1_800_000_000),
+        issued(["id", "", "token"], 1_800_000_000),
+        issued(["id", "secret", ""], 1_800_000_000),
+    ];
+    for refusal in impossible {
+        assert!(
+            matches!(refusal, Some(Refusal::Malformed(_))),
+            "{refusal:?}"
+        );
+    }
 }
 
 async fn endpoint(resolver: &impl ResolveEndpoint, region: &str) -> String {

@@ -22,12 +22,14 @@ pub enum ConnectError {
 /// A client for the API server of a kubeconfig file; without one, of the cluster
 /// that this is a pod of, else of the usual file. Does not connect yet.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         Some(path) => from_file(path)
             .await
             .map_err(|error| ConnectError::File(path.display().to_string(), error))?,
         None => Config::infer().await.map_err(ConnectError::Nowhere)?,
     };
+    // The watch has a backoff of its own, and reports what the client would hide.
+    config.default_retry = false;
     Client::try_from(config).map_err(ConnectError::Client)
 }
 

@@ -131,3 +131,20 @@ impl Default for Backoff {
         Self(Self::FIRST)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_half_a_minute_and_half_of_each_is_chance() {
+        let mut backoff = Backoff::default();
+        let pauses: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
+        let mut longest = Duration::from_millis(200);
+        for pause in &pauses {
+            assert!((longest / 2..=longest).contains(pause), "{pauses:?}");
+            longest = (longest * 2).min(Duration::from_secs(30));
+        }
+        assert_ne!(pauses[18], pauses[19]);
+    }
+}
