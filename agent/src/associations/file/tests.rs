@@ -49,10 +49,10 @@ async fn until(future: &mut BoxFuture<'static, ()>, done: impl Fn() -> bool) {
         }
     };
     let both = select(future, Box::pin(check));
-    match timeout(Duration::from_secs(10), both).await {
-        Ok(Either::Right(_)) => {}
-        Ok(Either::Left(_)) => panic!("the notifications ended"),
-        Err(_) => panic!("the change was never seen"),
+    let seen = timeout(Duration::from_secs(10), both).await;
+    match seen.expect("the change is seen") {
+        Either::Right(_) => {}
+        Either::Left(_) => panic!("the notifications ended"),
     }
 }
 
