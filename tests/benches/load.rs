@@ -1,7 +1,9 @@
 //! Clients: blocking sockets and as little else as possible, so that the server is what is measured.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -107,8 +109,8 @@ fn length(answer: &[u8]) -> Option<usize> {
     Some(end + body)
 }
 
-/// Requests a second on connections that are kept.
-pub(crate) fn kept(target: &Target, round: Duration) -> f64 {
+/// How many requests were answered, on connections that are kept.
+pub(crate) fn kept(target: &Target, round: Duration) -> u32 {
     let mut streams: Vec<_> = (1..=BATCH)
         .map(|index| target.connect(pod(index)))
         .collect();
@@ -121,11 +123,11 @@ pub(crate) fn kept(target: &Target, round: Duration) -> f64 {
             asked += 1;
         }
     }
-    f64::from(asked) / begun.elapsed().as_secs_f64()
+    asked
 }
 
-/// Requests a second on a connection each, which the client closes.
-pub(crate) fn fresh(target: &Target, round: Duration) -> f64 {
+/// How many requests were answered, on a connection each, which the client closes.
+pub(crate) fn fresh(target: &Target, round: Duration) -> u32 {
     let mut buffer = [0; 8192];
     let (begun, mut asked) = (Instant::now(), 0);
     while begun.elapsed() < round {
@@ -139,30 +141,42 @@ pub(crate) fn fresh(target: &Target, round: Duration) -> f64 {
             asked += 1;
         }
     }
-    f64::from(asked) / begun.elapsed().as_secs_f64()
+    asked
 }
 
 /// How long each answer took that was asked for at a steady pace, from when it
-/// was due: a client that waits its turn is late, not idle.
-pub(crate) fn paced(target: &Target, pace: Duration, round: Duration) -> Vec<Duration> {
+/// was due: an answer that comes late delays the next request too.
+pub(crate) fn paced(target: &Target, pace: Duration, requests: u32) -> Vec<Duration> {
     let mut streams: Vec<_> = (1..=BATCH)
         .map(|index| target.connect(pod(index)))
         .collect();
     let mut buffer = [0; 8192];
-    let (begun, mut due, mut took) = (Instant::now(), Duration::ZERO, Vec::new());
-    for turn in 0.. {
-        if due >= round {
-            break;
-        }
-        thread::sleep(due.saturating_sub(begun.elapsed()));
-        // What the machine slept too long is not the server's.
-        let woken = begun.elapsed();
-        let stream = &mut streams[turn % usize::from(BATCH)];
-        target.ask(stream, &mut buffer);
-        took.push(begun.elapsed() - woken);
-        due += pace;
+    let begun = Instant::now();
+    let turns = (0..requests).zip((0..usize::from(BATCH)).cycle());
+    turns
+        .map(|(turn, stream)| {
+            let due = begun + pace * turn;
+            wait_until(due);
+            target.ask(&mut streams[stream], &mut buffer);
+            due.elapsed()
+        })
+        .collect()
+}
+
+/// Awake when it comes: what the machine oversleeps is not the server's.
+pub(crate) fn wait_until(due: Instant) {
+    const AWAKE: Duration = Duration::from_micros(300);
+    thread::sleep(due.saturating_duration_since(Instant::now() + AWAKE));
+    while Instant::now() < due {
+        std::hint::spin_loop();
     }
-    took
+}
+
+/// The time that a thread has been on a core, by its folder in `/proc`.
+pub(crate) fn on_core(task: &Path) -> Duration {
+    let stat = fs::read_to_string(task.join("schedstat")).expect("CONFIG_SCHED_INFO");
+    let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.expect("a number"))
 }
 
 /// Keeps this thread, and those that it starts, on one core.
@@ -179,13 +193,13 @@ pub(crate) fn raise_file_limit() {
 }
 
 /// The middle one.
-pub(crate) fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
 /// The smallest one that this many of a hundred do not exceed.
-pub(crate) fn percentile(values: &mut [Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(mut values: Vec<Duration>, percent: usize) -> Duration {
     values.sort();
     values[(values.len() * percent).div_ceil(100) - 1]
 }

@@ -1,33 +1,71 @@
-//! `make bench`: the front door beside a bare hyper server, in one run, as ratios.
+//! `make bench`: the agent beside a bare hyper server, in one run, as one table.
 //!
 //! The bare server returns the same bytes on the same runtime settings. Both
 //! have the first core and the clients the second; rounds take turns, so that
 //! whatever else the machine does hits both. Times are of no use elsewhere:
-//! only ratios are, and the counts of calls and bytes.
+//! only ratios are, and counts of calls and bytes.
 //!
 //! `PEER=script` measures another agent too: the script starts it, prints its
 //! URL, and is killed at the end.
 
 mod load;
+mod process;
 mod server;
 
 use std::io::BufRead;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use credlet_tests::front::{PODS, add_addresses};
 use load::Target;
 use nix::sched::{CloneFlags, unshare};
-use server::{BareServer, CredletServer, Server};
+use process::Figures;
+use server::{BareServer, CredletServer};
 
-const ROUNDS: usize = 8;
-const ROUND: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 16;
+const ROUND: Duration = Duration::from_millis(500);
 const PODS_ON_NODE: u8 = 110;
 const ACCOUNTS: u8 = 30;
 const PACE: Duration = Duration::from_millis(2);
+const PACED: u32 = 500;
+const UPSTREAM: Duration = Duration::from_millis(100);
 
 fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let figures = runtime.block_on(process::measure());
+    drop(runtime);
+    enter_namespace();
+    load::pin(load::SERVER_CORE);
+    let credlet = CredletServer::start(PODS_ON_NODE, ACCOUNTS);
+    let bare = BareServer::start(credlet.answer());
+    let peer = Peer::start();
+    load::pin(load::CLIENT_CORE);
+
+    let mut servers = vec![
+        Measured::new(
+            Target::new(credlet.address()),
+            Some(credlet.worker.thread.clone()),
+        ),
+        Measured::new(Target::new(bare.address), Some(bare.worker.thread.clone())),
+    ];
+    if let Some(peer) = &peer {
+        servers.push(Measured::new(peer.target.clone(), None));
+    }
+    for _ in 0..ROUNDS {
+        for server in &mut servers {
+            server.round();
+        }
+    }
+    let quiet = [credlet.address(), bare.address].map(server::noisy_neighbour);
+    let burst = server::cold_burst(UPSTREAM);
+    let seen: Vec<_> = servers.into_iter().map(Measured::seen).collect();
+    print_ratios(&seen);
+    print_figures(&figures, quiet, burst);
+}
+
+fn enter_namespace() {
     unshare(CloneFlags::CLONE_NEWNET).expect("root, or `unshare -rn make bench`");
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -38,77 +76,119 @@ fn main() {
             server::up_lo().await.expect("lo comes up");
             add_addresses().await.expect("lo takes addresses");
         }));
-    load::pin(load::SERVER_CORE);
-    let credlet = CredletServer::start(PODS_ON_NODE, ACCOUNTS);
-    let bare = BareServer::start(credlet.answer());
-    let peer = Peer::start();
-    load::pin(load::CLIENT_CORE);
-
-    let mut servers = vec![
-        Measured::new("credlet", Target::new(credlet.address())),
-        Measured::new("bare hyper", Target::new(bare.address())),
-    ];
-    if let Some(peer) = &peer {
-        servers.push(Measured::new("peer", peer.target.clone()));
-    }
-    for _ in 0..ROUNDS {
-        for server in &mut servers {
-            server.kept.push(load::kept(&server.target, ROUND));
-            server.fresh.push(load::fresh(&server.target, ROUND));
-            let paced = load::paced(&server.target, PACE, ROUND * 2);
-            server.paced.extend(paced);
-        }
-    }
-    print_table(&mut servers);
-    println!();
-    load::pin(load::CLIENT_CORE);
-    println!("{}", server::idle_connections(&credlet));
-    println!("{}", server::noisy_neighbour(&credlet));
-    println!("{}", server::cold_burst());
 }
 
-/// One server and what was seen of it.
+/// One server and what was seen of it, round by round.
 struct Measured {
-    name: &'static str,
     target: Target,
-    kept: Vec<f64>,
-    fresh: Vec<f64>,
-    paced: Vec<Duration>,
+    /// Its thread in `/proc`, if it is one of ours.
+    thread: Option<PathBuf>,
+    rates: [Vec<f64>; 2],
+    /// Microseconds on a core for a request.
+    costs: [Vec<f64>; 2],
+    /// The rounds' 99th percentiles, in microseconds.
+    late: Vec<f64>,
 }
 
 impl Measured {
-    fn new(name: &'static str, target: Target) -> Self {
+    fn new(target: Target, thread: Option<PathBuf>) -> Self {
         Self {
-            name,
             target,
-            kept: Vec::new(),
-            fresh: Vec::new(),
-            paced: Vec::new(),
+            thread,
+            rates: Default::default(),
+            costs: Default::default(),
+            late: Vec::new(),
         }
+    }
+
+    fn round(&mut self) {
+        for (index, ask) in [load::kept, load::fresh].into_iter().enumerate() {
+            let on_core = || self.thread.as_deref().map(load::on_core);
+            let (begun, idle) = (Instant::now(), on_core());
+            let asked = f64::from(ask(&self.target, ROUND));
+            self.rates[index].push(asked / begun.elapsed().as_secs_f64());
+            let busy = on_core().zip(idle).map(|(after, before)| after - before);
+            self.costs[index].extend(busy.map(|busy| micros(busy) / asked));
+        }
+        let paced = load::paced(&self.target, PACE, PACED);
+        self.late.push(micros(load::percentile(paced, 99)));
+    }
+
+    /// The middle rounds of each: what the machine did to the others is not the
+    /// server's.
+    fn seen(self) -> [Option<f64>; 5] {
+        let Self {
+            rates: [kept, fresh],
+            costs: [kept_cost, fresh_cost],
+            late,
+            ..
+        } = self;
+        [kept, fresh, late, kept_cost, fresh_cost]
+            .map(|rounds| (!rounds.is_empty()).then(|| load::median(rounds)))
     }
 }
 
-fn print_table(servers: &mut [Measured]) {
-    let rows = servers.iter_mut().map(|server| {
-        let rates = [&mut server.kept, &mut server.fresh].map(|rates| load::median(rates));
-        let late = load::percentile(&mut server.paced, 99).as_secs_f64() * 1e6;
-        (server.name, rates[0], rates[1], late)
-    });
-    let rows: Vec<_> = rows.collect();
-    let (_, kept, fresh, late) = rows[1];
-    println!(
-        "| server | kept connections, 1/s | ratio | a connection each, 1/s | ratio | p99 at 500/s, us | ratio |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    for (name, its_kept, its_fresh, its_late) in &rows {
-        println!(
-            "| {name} | {its_kept:.0} | {:.2} | {its_fresh:.0} | {:.2} | {its_late:.0} | {:.2} |",
-            its_kept / kept,
-            its_fresh / fresh,
-            its_late / late,
-        );
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn print_ratios(seen: &[[Option<f64>; 5]]) {
+    const ROWS: [(&str, &str); 5] = [
+        ("requests/s on kept connections", ">= 0.90"),
+        ("requests/s on a connection each", ">= 0.90"),
+        ("p99 at 500 requests/s, us", "<= 1.10"),
+        ("us of a core, on a kept connection", ""),
+        ("us of a core, with its connection", ""),
+    ];
+    row(["", "credlet", "bare hyper", "ratio", "wanted", "peer"]);
+    row(["---"; 6]);
+    for (index, (name, wanted)) in ROWS.into_iter().enumerate() {
+        let value = |server: usize| seen.get(server).and_then(|seen| seen[index]);
+        let shown = |server| value(server).map_or(String::new(), |value| format!("{value:.1}"));
+        let ratio = value(0).zip(value(1)).map(|(ours, bare)| ours / bare);
+        let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+        row([name, &shown(0), &shown(1), &ratio, wanted, &shown(2)]);
     }
-    println!("wanted: credlet's at least 0.90, at least 0.90, at most 1.10");
+}
+
+/// The rest of the table, which has no ratio.
+fn print_figures(figures: &Figures, quiet: [Duration; 2], (calls, last): (u64, Duration)) {
+    let millis = |duration: Duration| format!("{:.1}", micros(duration) / 1e3);
+    let alone = |name: &str, value: &str, wanted: &str| row([name, value, "", "", wanted, ""]);
+    let [ours, bare] = quiet.map(millis);
+    let name = "p99 of a quiet pod beside a noisy one, ms";
+    row([name, &ours, &bare, "", "<= 10", ""]);
+    alone(
+        "100 pods of one account at once: calls",
+        &calls.to_string(),
+        "1",
+    );
+    alone("... last answer, ms", &millis(last), "<= 110");
+    alone("start to ready, ms", &millis(figures.ready), "<= 100");
+    let (resident, own) = figures.resident;
+    let name = format!("resident with {PODS_ON_NODE} pods and {ACCOUNTS} accounts, KiB");
+    alone(&name, &kib(resident), "<= 16384");
+    alone("... of it not the binary's", &kib(own), "");
+    alone(
+        "idle, ms of a core in a second",
+        &format!("{:.2}", micros(figures.idle) / 1e3),
+        "about 0",
+    );
+    alone(
+        "KiB for an idle connection before its request",
+        &kib(figures.silent),
+        "",
+    );
+    alone("... and after it", &kib(figures.kept), "");
+}
+
+fn kib(bytes: usize) -> String {
+    bytes.div_ceil(1024).to_string()
+}
+
+fn row(cells: [&str; 6]) {
+    let [name, ours, bare, ratio, wanted, peer] = cells;
+    println!("| {name:<47} | {ours:>9} | {bare:>10} | {ratio:>5} | {wanted:>8} | {peer:>9} |");
 }
 
 /// Another agent, killed when dropped.

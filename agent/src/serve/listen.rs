@@ -193,3 +193,27 @@ pub(super) fn of_one_connection(error: &io::Error) -> bool {
         )
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_has_accepted_outlives_its_listener() {
+        let host = [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)];
+        let bound = Listeners::bind(&host, 0, Prefer::Incumbent, Duration::from_secs(5));
+        let mut listeners = bound.expect("loopback has a free port");
+        let address = listeners.addresses()[0];
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        client.write_all(b"asked").await.expect("it is queued");
+
+        let listener = listeners.0.pop().expect("one for each host");
+        let mut queued = close(listener).expect("its queue can be emptied");
+        let (mut server, mut heard) = (queued.pop().expect("it was queued"), [0; 5]);
+        server.read_exact(&mut heard).await.expect("what was asked");
+        assert_eq!(&heard, b"asked");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

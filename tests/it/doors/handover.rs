@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use credlet::serve::{BindError, Listeners, Prefer};
+use credlet::serve::{BindError, Limits, Listeners, Prefer};
 use credlet_tests::client::{connect, get, try_get};
 use credlet_tests::front::{Front, limits};
 use tokio::io::AsyncWriteExt;
@@ -94,6 +94,51 @@ async fn the_first_of_two_agents_is_asked_until_it_leaves() {
             assert_eq!(get(WEB.into(), to, PATH).await.status, 200);
         }
         assert_eq!(second.upstream.calls(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leaving_agent_gives_new_connections_to_its_successor_at_once() {
+    apart(async || {
+        let settle = SOON * 10;
+        let first = Front::open(0, &pods(), Limits { settle, ..limits() }).await;
+        let to = first.address;
+        let second = Front::open(to.port(), &pods(), limits()).await;
+        first.leave.cancel();
+        let served = async {
+            while second.upstream.calls() == 0 {
+                assert_eq!(get(WEB.into(), to, PATH).await.status, 200);
+            }
+        };
+        timeout(SOON, served).await.expect("the second is asked");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_longer_than_the_farewell_is_not_cut() {
+    apart(async || {
+        let farewell = Duration::from_millis(50);
+        let front = Front::open(
+            0,
+            &pods(),
+            Limits {
+                settle: farewell,
+                farewell,
+                ..limits()
+            },
+        )
+        .await;
+        front.upstream.delay(Duration::from_millis(600));
+        let mut waiting = connect(WEB.into(), front.address).await.unwrap();
+        let request = request(front.address, "");
+        waiting.write_all(request.as_bytes()).await.unwrap();
+        while front.upstream.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        front.leave.cancel();
+        assert_granted(&rest(&mut waiting).await);
     })
     .await;
 }
