@@ -22,7 +22,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn with(kube: FakeKube, limits: Limits) -> Self {
+    fn with(kube: FakeKube, limits: Limits) -> Self {
         let config = kube::Config::new(kube.url().parse().unwrap());
         let client = kube::Client::try_from(config).unwrap();
         let metrics = Metrics::default();
@@ -41,7 +41,7 @@ impl Fixture {
     async fn watching() -> Self {
         let kube = FakeKube::start().await;
         kube.apply(pod("a", "10.0.0.1"));
-        let fixture = Self::with(kube, Limits::default()).await;
+        let fixture = Self::with(kube, Limits::default());
         fixture.kube.called(Verb::Watch, 1).await;
         assert_eq!(fixture.uid_at("10.0.0.1").await.unwrap(), "uid-of-shop-a");
         fixture
@@ -116,7 +116,7 @@ async fn nothing_is_answered_before_the_first_list_and_callers_wait_for_it() {
     let kube = FakeKube::start().await;
     kube.apply(pod("a", "10.0.0.1"));
     kube.fail_next(Verb::List, Fault::Slow(SILENCE));
-    let fixture = Fixture::with(kube, Limits::default()).await;
+    let fixture = Fixture::with(kube, Limits::default());
     assert_eq!(fixture.answer_now("10.0.0.1").await, Err(Error::NotSynced));
     assert_eq!(fixture.identity.pods(), None);
     assert_eq!(fixture.identity.watch_age(), None);
@@ -303,7 +303,7 @@ async fn a_server_that_stalls_is_asked_again() {
         answer: SILENCE,
         silence: PATIENCE,
     };
-    let fixture = Fixture::with(kube, limits).await;
+    let fixture = Fixture::with(kube, limits);
     fixture.kube.called(Verb::Watch, 2).await;
     fixture.still_follows().await;
     assert_eq!(fixture.lost(Reason::Silent), 2);
@@ -317,7 +317,7 @@ async fn a_watch_that_falls_silent_resumes_on_another_connection() {
         silence: SILENCE,
         ..Limits::default()
     };
-    let fixture = Fixture::with(kube, limits).await;
+    let fixture = Fixture::with(kube, limits);
     fixture.kube.called(Verb::Watch, 2).await;
     fixture.still_follows().await;
     assert_eq!(fixture.count(Verb::List), 1);
@@ -330,7 +330,7 @@ async fn a_malformed_pod_harms_only_itself_and_is_counted_once() {
     kube.apply(pod("bad", "10.0.0.5").edit(|pod| pod["metadata"]["uid"] = 7.into()));
     kube.apply(pod("worse", "10.0.0.6").edit(|pod| pod["status"] = "gone".into()));
     kube.apply(pod("odd", "10.0.0.4").edit(|pod| pod["spec"]["hostNetwork"] = "no".into()));
-    let fixture = Fixture::with(kube, Limits::default()).await;
+    let fixture = Fixture::with(kube, Limits::default());
     fixture.identity.synced().await;
     fixture.still_follows().await;
     for address in ["10.0.0.4", "10.0.0.5"] {

@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn an_open_gate_can_close_again() {
         let readiness = Readiness::default();
-        Gate::ALL.map(|gate| readiness.open(gate));
+        for gate in Gate::ALL {
+            readiness.open(gate);
+        }
         assert!(readiness.closed().is_empty());
         readiness.close(Gate::Doors);
         assert_eq!(readiness.closed(), [Gate::Doors]);

@@ -57,12 +57,14 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let outcome = match std::env::args().nth(1).as_deref() {
-        Some("fetch") => {
-            fetch().await;
-            Ok(())
-        }
-        _ => demo().await,
+    let outcome = if std::env::args()
+        .nth(1)
+        .is_some_and(|argument| argument == "fetch")
+    {
+        fetch().await;
+        Ok(())
+    } else {
+        demo().await
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,19 +82,15 @@ async fn fetch() {
     let mut line = String::new();
     for _ in 0..2 {
         let start = Instant::now();
-        match provider.provide_credentials().await {
-            Ok(credentials) => {
-                line = format!(
-                    "{} {}",
-                    start.elapsed().as_micros(),
-                    credentials.access_key_id()
-                );
-            }
-            Err(_) => {
-                line = "refused".to_owned();
-                break;
-            }
-        }
+        let Ok(credentials) = provider.provide_credentials().await else {
+            println!("refused");
+            return;
+        };
+        line = format!(
+            "{} {}",
+            start.elapsed().as_micros(),
+            credentials.access_key_id()
+        );
     }
     println!("{line}");
 }
