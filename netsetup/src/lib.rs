@@ -1,6 +1,6 @@
 //! The node's link and addresses: made, repaired and taken away over netlink.
 //!
-//! [`ensure`] brings the node to a [`Spec`] and says how it got there, [`keep`]
+//! [`ensure`] brings the node to a [`Spec`] and says how it got there, [`keep()`]
 //! holds it there, [`remove`] takes away what they made. All act on the network
 //! namespace of the calling thread. Several agents may do so at once.
 

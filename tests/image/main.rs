@@ -1,5 +1,5 @@
 //! The image as a node runs it: from its own root file system, with the
-//! capabilities that the DaemonSet grants and as a user that has no others.
+//! capabilities that the `DaemonSet` grants and as a user that has no others.
 
 use std::ffi::OsString;
 use std::fs;
@@ -172,16 +172,13 @@ impl Image {
     /// root can have some; `no_setuid_fixup` lets them survive the change of
     /// user, and executing as that user leaves the ambient ones only.
     fn command(&self) -> Command {
-        let capabilities: String = granted()
-            .iter()
-            .map(|name| format!(",+{}", name.to_lowercase()))
-            .collect();
+        let capabilities = format!("-all,+{}", granted().join(",+").to_lowercase());
         let mut command = Command::new("setpriv");
         command
             .arg("--securebits=+no_setuid_fixup")
             .arg("--no-new-privs")
-            .arg(format!("--inh-caps=-all{capabilities}"))
-            .arg(format!("--ambient-caps=-all{capabilities}"))
+            .arg(format!("--inh-caps={capabilities}"))
+            .arg(format!("--ambient-caps={capabilities}"))
             .args(["chroot", "--groups=", &format!("--userspec={USER}")])
             .arg(self.root())
             .arg("/credlet");
@@ -194,7 +191,7 @@ fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
-/// The capabilities that the DaemonSet adds.
+/// The capabilities that the `DaemonSet` adds.
 fn granted() -> Vec<String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/daemonset.yaml");
     let text = fs::read_to_string(manifest).expect("readable");

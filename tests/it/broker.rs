@@ -22,7 +22,7 @@ use tokio::time::{advance, pause, resume, sleep, timeout};
 use crate::upstream::sdk;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pods/idle";
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Longer than «there is none» is believed.
 const NONE: Duration = Duration::from_secs(11);

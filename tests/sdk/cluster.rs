@@ -38,7 +38,7 @@ const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 2);
 const STS_PORT: u16 = 5000;
 
 /// The slowest machine's start of Python or of an SDK.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything that runs. Ends when dropped.
 pub(crate) struct Cluster {
