@@ -117,7 +117,9 @@ pub(crate) fn kept(target: &Target, round: Duration) -> u32 {
     let mut buffer = [0; 8192];
     let (begun, mut asked) = (Instant::now(), 0);
     while begun.elapsed() < round {
-        streams.iter_mut().for_each(|stream| target.send(stream));
+        for stream in &mut streams {
+            target.send(stream);
+        }
         for stream in &mut streams {
             receive(stream, &mut buffer);
             asked += 1;

@@ -107,7 +107,8 @@ impl Measured {
             let (begun, idle) = (Instant::now(), on_core());
             let asked = f64::from(ask(&self.target, ROUND));
             self.rates[index].push(asked / begun.elapsed().as_secs_f64());
-            let busy = on_core().zip(idle).map(|(after, before)| after - before);
+            let busy = on_core().zip(idle);
+            let busy = busy.map(|(after, before)| after.saturating_sub(before));
             self.costs[index].extend(busy.map(|busy| micros(busy) / asked));
         }
         let paced = load::paced(&self.target, PACE, PACED);

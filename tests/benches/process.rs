@@ -67,7 +67,8 @@ pub(crate) async fn measure() -> Figures {
     let resident = (seen.memory("VmRSS"), seen.memory("RssAnon"));
     let before = seen.on_core();
     tokio::time::sleep(WATCHED).await;
-    let idle = (seen.on_core() - before) / u32::try_from(WATCHED.as_secs()).expect("short");
+    let idle =
+        seen.on_core().saturating_sub(before) / u32::try_from(WATCHED.as_secs()).expect("short");
 
     let connections = usize::from(CALLERS) * CONNECTIONS;
     let mut streams = site.connect().await;

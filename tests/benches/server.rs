@@ -72,7 +72,7 @@ impl CredletServer {
         let limits = Limits {
             connections: 8192,
             connections_per_peer: 4096,
-            head: Duration::from_secs(60),
+            head: Duration::from_mins(1),
             ..limits()
         };
         let pods: Pods = (1..=pods)
@@ -160,7 +160,9 @@ pub(crate) fn noisy_neighbour(server: SocketAddr) -> Duration {
         scope.spawn(|| {
             let mut buffer = [0; 8192];
             let mut streams: Vec<_> = (0..NOISE).map(|_| target.connect(pod(2))).collect();
-            streams.iter_mut().for_each(|stream| target.send(stream));
+            for stream in &mut streams {
+                target.send(stream);
+            }
             while !over.load(Ordering::Relaxed) {
                 for stream in &mut streams {
                     load::receive(stream, &mut buffer);
@@ -191,7 +193,9 @@ pub(crate) fn cold_burst(upstream: Duration) -> (u64, Duration) {
         let target = Target::new(server.address());
         let mut streams: Vec<_> = (1..=100).map(|index| target.connect(pod(index))).collect();
         let begun = Instant::now();
-        streams.iter_mut().for_each(|stream| target.send(stream));
+        for stream in &mut streams {
+            target.send(stream);
+        }
         for stream in &mut streams {
             load::receive(stream, &mut [0; 8192]);
         }

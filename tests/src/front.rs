@@ -177,7 +177,7 @@ fn credentials(account: &ServiceAccount) -> Credentials {
         "ASIAEXAMPLEEXAMPLE00".into(),
         Secret::new("k".repeat(40)),
         Secret::new(format!("{account}:{}", "t".repeat(800))),
-        SystemTime::now() + Duration::from_secs(3600),
+        SystemTime::now() + Duration::from_hours(1),
         "123456789012".into(),
     )
 }
