@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
+use credlet::associations::file::File;
+use credlet::associations::{Known, Source};
 use credlet::config::{Command, Error};
+use credlet::model::ServiceAccount;
 
 const README: &str = include_str!("../../README.md");
 
@@ -90,4 +93,24 @@ fn nothing_is_left_to_fill_in() {
         !README.contains("\n@"),
         "a placeholder stands where text should"
     );
+}
+
+#[tokio::test]
+async fn the_association_file_that_is_shown_is_a_good_one() {
+    let shown = README
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the README shows a file");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), shown).expect("writable");
+    let (source, _reader) = File::load(file.path()).expect("the file is good");
+    for (namespace, name) in [
+        ("shop", "checkout"),
+        ("shop", "reports"),
+        ("legacy", "batch"),
+    ] {
+        let account = ServiceAccount::new(namespace, name).expect("legal names");
+        assert!(matches!(source.peek(&account), Known::Is(_)), "{account}");
+    }
 }
