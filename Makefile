@@ -20,7 +20,7 @@ check:
 
 # One table of ratios; PEER=start-script runs another agent beside it.
 bench:
-	cargo bench --locked --package credlet-tests --bench front
+	scripts/bench
 
 # target/image/credlet.oci.tar, for this machine's architecture.
 image:
