@@ -19,7 +19,6 @@ pub fn start(log: Log) {
             .boxed(),
         LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
     };
-    // The libraries' own events repeat ours or are of use to a developer only.
     let ours = filter::Targets::new()
         .with_default(others(log.level))
         .with_targets([
@@ -42,11 +41,12 @@ fn level(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Never below `info` on behalf of others: the HTTP and SDK crates write
-/// requests' headers, which may hold tokens, at `debug` and `trace`.
+/// Others' events say again what ours say, so they are for developers only. And
+/// never below `info`: the HTTP and SDK crates write requests' headers, which may
+/// hold tokens, at `debug` and `trace`.
 fn others(level: LogLevel) -> LevelFilter {
     match level {
-        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::ERROR,
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::OFF,
         LogLevel::Debug | LogLevel::Trace => LevelFilter::INFO,
     }
 }
