@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
@@ -124,6 +125,24 @@ struct Visit {
     peer: IpAddr,
     local: IpAddr,
     port: u16,
+    since: Instant,
+    /// When the last request's head was there, in milliseconds after `since`.
+    heard: AtomicU64,
+}
+
+impl Visit {
+    /// A request's head is there.
+    fn hear(&self, now: Instant) {
+        let after = now.duration_since(self.since).as_millis();
+        let after = u64::try_from(after).expect("no process runs for so long");
+        self.heard.store(after, Ordering::Relaxed);
+    }
+
+    /// When the next request's head is due.
+    fn head_due(&self) -> Instant {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        self.since + heard + self.house.limits.head
+    }
 }
 
 async fn keep_door(listener: TcpListener, house: Arc<House>, leave: &CancellationToken) {
@@ -203,6 +222,8 @@ fn admit(stream: TcpStream, house: &Arc<House>, visits: &mut JoinSet<()>) {
         peer: peer.ip().to_canonical(),
         local: local.ip().to_canonical(),
         port: local.port(),
+        since: Instant::now(),
+        heard: AtomicU64::new(0),
     };
     if let Some(guest) = house.guests.admit(visit.peer) {
         visits.spawn(receive(stream, visit, guest));
@@ -224,20 +245,33 @@ async fn receive(stream: TcpStream, visit: Visit, _guest: Guest) {
 
 async fn converse(stream: TcpStream, visit: Arc<Visit>) {
     let house = Arc::clone(&visit.house);
-    let service = service_fn(move |request| container::answer(Arc::clone(&visit), request));
+    let asked = Arc::clone(&visit);
+    let service = service_fn(move |request| container::answer(Arc::clone(&asked), request));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(house.limits.head)
+        .header_read_timeout(None)
         .max_header_size(HEAD_LIMIT)
         .max_headers(HEADER_LIMIT)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = house.over.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut over = pin!(house.over.cancelled());
+    // Moved on only when it fires: hyper's own timer is a new one for each request.
+    let mut silence = pin!(sleep_until(visit.head_due()));
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = silence.as_mut() => {
+                let due = visit.head_due();
+                if due <= Instant::now() {
+                    return;
+                }
+                silence.as_mut().reset(due);
+            }
+            () = over.as_mut() => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
         }
     };
     // hyper has answered these itself, with an empty body: nothing of a request

@@ -35,6 +35,7 @@ pub(super) async fn answer<B: Body>(
     request: Request<B>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let arrived = Instant::now();
+    visit.hear(arrived);
     let house = &visit.house;
     let credentials = match inspect(&visit, &request) {
         Ok(()) => ask(&visit, arrived).await,
