@@ -13,6 +13,7 @@ demo: build
 test: build image
 	scripts/sdk-tools
 	cargo test --locked --workspace
+	@echo 'make test: everything passed'
 
 # Format, lints, documentation, licences and bans.
 check:
