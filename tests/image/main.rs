@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use credlet_tests::client;
@@ -109,6 +110,13 @@ async fn it_serves_its_node_with_no_more_than_the_daemonset_grants() {
     };
     assert_eq!(field("Uid"), ["65532"; 4]);
     assert_eq!(field("NoNewPrivs"), ["1"]);
+    // The kernel gives root what a process that may not be dumped has in /proc.
+    let environ = fs::metadata(format!("/proc/{}/environ", agent.pid())).expect("it runs");
+    assert_eq!(
+        environ.uid(),
+        0,
+        "its memory, and the secrets in it, can be dumped"
+    );
     let granted = granted()
         .iter()
         .map(|name| 1_u64 << number(name))
