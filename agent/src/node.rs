@@ -42,7 +42,7 @@ pub enum Error {
     #[error(transparent)]
     Aws(#[from] aws::NoRegion),
     /// The association file cannot be used.
-    #[error(transparent)]
+    #[error("the association file {0}")]
     AssociationFile(#[from] file::LoadError),
     /// The node's link or addresses could not be set up.
     #[error(transparent)]
