@@ -24,6 +24,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use crate::cache::FETCH_TIMEOUT;
+use crate::causes::causes;
 
 #[cfg(test)]
 mod tests;
@@ -253,17 +254,6 @@ fn of_answer(status: u16, error: &impl ProvideErrorMetadata) -> (Fault, String) 
         Some(message) => (fault, format!("{code}: {message}")),
         None => (fault, code.to_owned()),
     }
-}
-
-/// An error and what caused it: the SDK's own Display stops at the first.
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// One line of bounded length without access key ids.

@@ -31,6 +31,7 @@ pub mod associations;
 pub mod aws;
 pub mod broker;
 pub mod cache;
+mod causes;
 pub mod clock;
 pub mod config;
 pub mod credentials;

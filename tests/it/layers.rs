@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, each knowing only those to its left; rooms in one group do not
 /// know each other.
 const LAYERS: [&[&str]; 9] = [
-    &["model"],
+    &["model", "causes"],
     &["clock", "config"],
     &["cache"],
     &["aws"],

@@ -1,10 +1,11 @@
 //! Why the watch stopped following, and how it goes on.
 
-use std::error::Error;
 use std::time::Duration;
 
 use kube::core::Status;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+
+use crate::causes::causes;
 
 /// What a list or a watch ended with.
 #[derive(Debug)]
@@ -94,20 +95,9 @@ impl From<kube::Error> for Lost {
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
                 Self::new(Reason::Garbled, "no JSON of a pod")
             }
-            other => Self::new(Reason::Unreachable, chain(&other)),
+            other => Self::new(Reason::Unreachable, causes(&other)),
         }
     }
-}
-
-/// The error with its causes, of which the last says most.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The pause before the next attempt: doubled each time, half of it random, so
