@@ -17,9 +17,6 @@ mod tests;
 
 /// One place where associations are declared.
 pub trait Source: Send + Sync {
-    /// For logs, labels and the command line.
-    fn name(&self) -> &'static str;
-
     /// The account's association; `Ok(None)` only if the source said that there is none.
     fn find<'a>(
         &'a self,

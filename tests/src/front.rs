@@ -204,10 +204,6 @@ fn association(account: &ServiceAccount) -> Arc<Association> {
 }
 
 impl Source for OneRoleEach {
-    fn name(&self) -> &'static str {
-        "test"
-    }
-
     fn find<'a>(
         &'a self,
         account: &'a ServiceAccount,

@@ -66,10 +66,6 @@ impl Eks {
 }
 
 impl Source for Eks {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
     fn find<'a>(
         &'a self,
         account: &'a ServiceAccount,

@@ -161,10 +161,6 @@ impl File {
 }
 
 impl Source for File {
-    fn name(&self) -> &'static str {
-        "file"
-    }
-
     fn find<'a>(
         &'a self,
         account: &'a ServiceAccount,

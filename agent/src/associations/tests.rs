@@ -13,10 +13,6 @@ struct Fixed {
 }
 
 impl Source for Fixed {
-    fn name(&self) -> &'static str {
-        "fixed"
-    }
-
     fn find<'a>(
         &'a self,
         _account: &'a ServiceAccount,
