@@ -88,7 +88,10 @@ pub struct Pod {
     /// The index, on the node, of the node's end of its veth pair: the link that
     /// its packets come in by, or the bridge's port.
     pub node_link: u32,
-    /// The link-layer address of its own end, of which no two pods have the same.
+    /// The link-layer address of the node's end: the same for all pods whose
+    /// links are their own.
+    pub node_mac: [u8; 6],
+    /// The link-layer address of the pod's end, which no other pod has.
     pub mac: [u8; 6],
 }
 
@@ -157,25 +160,32 @@ impl Node {
         let ns = Namespace::new()?;
         let [high, low] = number.to_be_bytes();
         let mac = [0x0a, 0x58, 0, 0, high, low];
+        let (bridge, node_mac) = match self.bridge {
+            None => (None, NODE_MAC),
+            Some(bridge) => (Some(bridge), [0x0a, 0x58, 0, 1, high, low]),
+        };
         let addresses: Vec<IpAddr> = [Some(ipv4.into()), ipv6.map(IpAddr::V6)]
             .into_iter()
             .flatten()
             .collect();
 
-        let (pod_ns, end) = (ns.file().await?, self.end());
-        let link_name = name.clone();
+        let (pod_ns, link_name) = (ns.file().await?, name.clone());
+        let end = End {
+            mac: node_mac,
+            bridge,
+        };
         let plug = async move || plug(&pod_ns, &link_name, end, mac).await;
         let node_link = self.ns.run(plug).await?;
         let inside = addresses.clone();
-        ns.run(async move || match end {
-            End::Own(_) => join_pod(&inside).await,
-            End::Port(_) => join_bridged_pod(&inside).await,
+        ns.run(async move || match bridge {
+            None => join_pod(&inside).await,
+            Some(_) => join_bridged_pod(&inside).await,
         })
         .await?;
         self.ns
-            .run(async move || match end {
-                End::Own(_) => join_node(&name, &addresses, mac).await,
-                End::Port(_) => join_bridge(&name).await,
+            .run(async move || match bridge {
+                None => join_node(&name, &addresses, mac).await,
+                Some(_) => join_bridge(&name).await,
             })
             .await?;
         ns.run(async || running(&netlink()?, ETH0).await).await?;
@@ -184,6 +194,7 @@ impl Node {
             ipv4,
             ipv6,
             node_link,
+            node_mac,
             mac,
         })
     }
@@ -204,11 +215,6 @@ impl Node {
                 del.execute().await.map_err(io::Error::other)
             })
             .await
-    }
-
-    /// What the node's ends of its pods' veth pairs are.
-    fn end(&self) -> End {
-        self.bridge.map_or(End::Own(NODE_MAC), End::Port)
     }
 }
 

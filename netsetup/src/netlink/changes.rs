@@ -20,6 +20,9 @@ use super::paths::{self, Neighbour, Questions};
 use crate::error::Error;
 use crate::paths::{Change, LinkEvent, StationEvent};
 
+#[cfg(test)]
+mod tests;
+
 /// A socket that is told, and what was read from it.
 pub(crate) struct Notifications {
     connection: BoxFuture<'static, ()>,

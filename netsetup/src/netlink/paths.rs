@@ -22,6 +22,9 @@ use super::{closed, kind, prefix};
 use crate::error::Error;
 use crate::paths::Mac;
 
+#[cfg(test)]
+mod tests;
+
 /// Where a route leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {

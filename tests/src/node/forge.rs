@@ -19,9 +19,9 @@ pub enum Forgery {
     /// Its next packet asks for the gateway first, in the name of the address,
     /// and so tells everybody on a bridge where the address is now.
     Announced,
-    /// The same from the victim's link-layer address, which a bridge then has at
-    /// the forger's port.
-    Cloned,
+    /// The same from another link-layer address than its own, such as the
+    /// victim's, which a bridge then has at the forger's port.
+    From([u8; 6]),
 }
 
 impl Pod {
@@ -30,7 +30,6 @@ impl Pod {
     /// what the others reach their gateway by.
     pub async fn forge(&self, victim: &Pod, forgery: Forgery) -> io::Result<()> {
         let addresses = [Some(victim.ipv4.into()), victim.ipv6.map(IpAddr::V6)];
-        let mac = victim.mac;
         self.ns
             .run(async move || {
                 let handle = netlink()?;
@@ -41,7 +40,7 @@ impl Pod {
                 match forgery {
                     Forgery::Silent => Ok(()),
                     Forgery::Announced => forget_neighbours(&handle).await,
-                    Forgery::Cloned => {
+                    Forgery::From(mac) => {
                         let mac = LinkUnspec::new_with_index(link).address(mac.to_vec());
                         let change = handle.link().change(mac.build());
                         change.execute().await.map_err(io::Error::other)?;

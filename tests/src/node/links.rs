@@ -18,11 +18,10 @@ use super::ETH0;
 
 /// The node's end of a veth pair.
 #[derive(Clone, Copy)]
-pub(super) enum End {
-    /// A link of its own, with this link-layer address.
-    Own([u8; 6]),
-    /// A port of the bridge of this index.
-    Port(u32),
+pub(super) struct End {
+    pub(super) mac: [u8; 6],
+    /// The index of the bridge that it is a port of.
+    pub(super) bridge: Option<u32>,
 }
 
 pub(super) fn veth_into(pod: &File, name: &str, end: End, mac: [u8; 6]) -> LinkMessage {
@@ -33,10 +32,11 @@ pub(super) fn veth_into(pod: &File, name: &str, end: End, mac: [u8; 6]) -> LinkM
         .build();
     let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name)
+        .address(end.mac.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-    match end {
-        End::Own(mac) => pair.address(mac.to_vec()).build(),
-        End::Port(bridge) => pair.controller(bridge).build(),
+    match end.bridge {
+        None => pair.build(),
+        Some(bridge) => pair.controller(bridge).build(),
     }
 }
 
