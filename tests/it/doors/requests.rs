@@ -163,13 +163,14 @@ async fn a_token_that_is_none_is_refused_and_an_empty_one_is_none() {
         ] {
             let headers = host.clone() + &lines;
             let answer = answer_to(front.address, &format!("GET {PATH}"), &headers).await;
-            assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
+            assert!(
+                answer.contains(&format!("\"code\":\"{code}\"")),
+                "{headers:?} {answer}"
+            );
         }
-        for empty in ["Authorization: \r\n", "Authorization: Bearer \r\n"] {
-            let headers = host.clone() + empty;
-            let answer = answer_to(front.address, &format!("GET {PATH}"), &headers).await;
-            assert_granted(&answer);
-        }
+        let headers = host + "Authorization: \r\n";
+        let answer = answer_to(front.address, &format!("GET {PATH}"), &headers).await;
+        assert_granted(&answer);
     })
     .await;
 }
