@@ -10,7 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::model::ServiceAccount;
 
+mod backoff;
 pub mod pods;
+pub mod tokens;
 pub mod watch;
 
 pub use pods::Caller;

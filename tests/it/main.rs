@@ -7,5 +7,6 @@ mod layers;
 mod manifests;
 mod metrics;
 mod readme;
+mod tokens;
 mod upstream;
 mod watch;

@@ -26,9 +26,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 pub use self::connect::{ConnectError, connect};
-use self::lost::{Backoff, Lost, Next};
+use self::lost::{Lost, Next};
 pub use self::lost::{LostLabels, Reason};
 use self::wire::{PodObject, pods};
+use super::backoff::Backoff;
 use super::pods::{Outcome, PodIndex, Report};
 use super::{Identity, Known};
 
