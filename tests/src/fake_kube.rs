@@ -1,4 +1,5 @@
-//! A stand-in for the Kubernetes API: list and watch of pods, with scripted faults.
+//! A stand-in for the Kubernetes API: pods and service account tokens, with
+//! scripted faults.
 //!
 //! ```no_run
 //! # async fn demo() {
@@ -25,9 +26,12 @@ use tokio::time::timeout;
 
 mod pod;
 mod server;
+pub mod signer;
+mod tokens;
 
 use pod::Key;
 pub use pod::Pod;
+pub use tokens::{ISSUER, claims};
 
 /// The node of every pod that names no other.
 pub const NODE: &str = "node-1";
@@ -49,6 +53,14 @@ pub enum Verb {
     List,
     /// What happens to pods from a resource version on.
     Watch,
+    /// One pod, as it is now.
+    Get,
+    /// Who issues tokens: `/.well-known/openid-configuration`.
+    Discovery,
+    /// The public keys of the issuer: `/openid/v1/jwks`.
+    Keys,
+    /// Whether a token is good: a `TokenReview`.
+    Review,
 }
 
 /// A request that reached the server.
@@ -56,6 +68,8 @@ pub enum Verb {
 pub struct Call {
     /// What was asked for.
     pub verb: Verb,
+    /// The path.
+    pub path: String,
     /// The decoded query.
     pub query: HashMap<String, String>,
 }
@@ -163,6 +177,16 @@ impl FakeKube {
         self.shared.state().faults.push_back((verb, fault));
     }
 
+    /// Answers 403 to all requests of this kind, until [`Self::permit`].
+    pub fn forbid(&self, verb: Verb) {
+        self.shared.state().forbidden.push(verb);
+    }
+
+    /// Permits what was forbidden.
+    pub fn permit(&self, verb: Verb) {
+        self.shared.state().forbidden.retain(|it| *it != verb);
+    }
+
     /// Does this to every watch that is open now.
     pub fn interrupt(&self, interruption: Interruption) {
         self.shared.change(|_, _| Event::Interruption(interruption));
@@ -204,7 +228,8 @@ impl FakeKube {
         }
     }
 
-    fn count(&self, verb: Verb) -> usize {
+    /// How many requests of this kind have come since the start.
+    pub fn count(&self, verb: Verb) -> usize {
         let state = self.shared.state();
         state.calls.iter().filter(|call| call.verb == verb).count()
     }
@@ -226,7 +251,9 @@ struct State {
     /// Everything that ever happened, with the version that it led to.
     events: Vec<(u64, Event)>,
     faults: VecDeque<(Verb, Fault)>,
+    forbidden: Vec<Verb>,
     calls: Vec<Call>,
+    tokens: tokens::Tokens,
 }
 
 #[derive(Clone)]
@@ -256,10 +283,17 @@ impl Shared {
         let meant = |(verb, _): &(Verb, Fault)| *verb == call.verb;
         let fault = state.faults.iter().position(meant);
         let fault = fault.and_then(|index| state.faults.remove(index));
+        let forbidden = state.forbidden.contains(&call.verb);
+        let fault = fault.or(forbidden.then_some((call.verb, Fault::Status(403))));
         state.calls.push(call);
         drop(state);
         self.changes.send_replace(());
         fault.map(|(_, fault)| fault)
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<Value> {
+        let key = (namespace.to_owned(), name.to_owned());
+        Some(self.state().pods.get(&key)?.json().clone())
     }
 
     fn list(&self, node: Option<&str>) -> Value {

@@ -12,7 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, http};
+use hyper::{Method, Request, Response, StatusCode, http};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,10 +45,11 @@ async fn answer(
     request: Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<Response<Body>, io::Error> {
-    if request.uri().path() != "/api/v1/pods" || request.method() != http::Method::GET {
+    let path = request.uri().path().to_owned();
+    let Some(route) = Route::of(request.method(), &path) else {
         return Ok(failure(404));
-    }
-    let call = call(request.uri().query().unwrap_or_default());
+    };
+    let call = call(&route, &path, request.uri().query().unwrap_or_default());
     let query = call.query.clone();
     let verb = call.verb;
     match shared.record(call) {
@@ -59,32 +60,88 @@ async fn answer(
         Some(Fault::Cut) => return Err(io::ErrorKind::ConnectionAborted.into()),
         Some(Fault::Garbage) => return Ok(Response::new(whole("{\"kind\": \"PodL".into()))),
     }
-    let node = match query.get("fieldSelector").map(|it| it.split_once('=')) {
-        None => None,
-        Some(Some(("spec.nodeName", node))) => Some(node.to_owned()),
-        Some(_) => return Ok(failure(400)),
-    };
-    Ok(match verb {
-        Verb::List => json_response(StatusCode::OK, &shared.list(node.as_deref())),
-        Verb::Watch => match query.get("resourceVersion").map(|it| it.parse()) {
-            Some(Ok(from)) => watch(shared, node, from),
-            Some(Err(_)) | None => failure(400),
+    Ok(match route {
+        Route::Pods => pods(shared, verb, &query),
+        Route::Pod(namespace, name) => match shared.pod(namespace, name) {
+            Some(pod) => json_response(StatusCode::OK, &pod),
+            None => failure(404),
         },
+        Route::Discovery => json_response(StatusCode::OK, &Shared::discovery()),
+        Route::Keys => json_response(StatusCode::OK, &shared.key_set()),
+        Route::Reviews => {
+            let body = request.into_body().collect().await;
+            let body = body.map_err(io::Error::other)?.to_bytes();
+            match serde_json::from_slice(&body) {
+                Ok(review) => json_response(StatusCode::CREATED, &shared.review(review)),
+                Err(_) => failure(400),
+            }
+        }
     })
 }
 
-fn call(query: &str) -> Call {
+/// What a path names.
+enum Route<'a> {
+    Pods,
+    /// Namespace and name.
+    Pod(&'a str, &'a str),
+    Discovery,
+    Keys,
+    Reviews,
+}
+
+impl<'a> Route<'a> {
+    fn of(method: &Method, path: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let (route, its_method) = match parts[..] {
+            ["api", "v1", "pods"] => (Self::Pods, Method::GET),
+            ["api", "v1", "namespaces", namespace, "pods", name] => {
+                (Self::Pod(namespace, name), Method::GET)
+            }
+            [".well-known", "openid-configuration"] => (Self::Discovery, Method::GET),
+            ["openid", "v1", "jwks"] => (Self::Keys, Method::GET),
+            ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => {
+                (Self::Reviews, Method::POST)
+            }
+            _ => return None,
+        };
+        (method == its_method).then_some(route)
+    }
+}
+
+fn call(route: &Route<'_>, path: &str, query: &str) -> Call {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     // The only characters that the API's own clients escape in these values.
     let decoded = |text: &str| text.replace("%3D", "=").replace("%2F", "/");
     let query: HashMap<_, _> = pairs
         .map(|(key, value)| (key.to_owned(), decoded(value)))
         .collect();
-    let verb = match query.get("watch").map(String::as_str) {
-        Some("true" | "1") => Verb::Watch,
-        Some(_) | None => Verb::List,
+    let verb = match route {
+        Route::Pods => match query.get("watch").map(String::as_str) {
+            Some("true" | "1") => Verb::Watch,
+            Some(_) | None => Verb::List,
+        },
+        Route::Pod(..) => Verb::Get,
+        Route::Discovery => Verb::Discovery,
+        Route::Keys => Verb::Keys,
+        Route::Reviews => Verb::Review,
     };
-    Call { verb, query }
+    let path = path.to_owned();
+    Call { verb, path, query }
+}
+
+fn pods(shared: Arc<Shared>, verb: Verb, query: &HashMap<String, String>) -> Response<Body> {
+    let node = match query.get("fieldSelector").map(|it| it.split_once('=')) {
+        None => None,
+        Some(Some(("spec.nodeName", node))) => Some(node.to_owned()),
+        Some(_) => return failure(400),
+    };
+    if verb == Verb::List {
+        return json_response(StatusCode::OK, &shared.list(node.as_deref()));
+    }
+    match query.get("resourceVersion").map(|it| it.parse()) {
+        Some(Ok(from)) => watch(shared, node, from),
+        Some(Err(_)) | None => failure(400),
+    }
 }
 
 fn watch(shared: Arc<Shared>, node: Option<String>, from: u64) -> Response<Body> {
@@ -184,6 +241,8 @@ fn line(value: &Value) -> Bytes {
 fn status(code: u16) -> Value {
     let status = StatusCode::from_u16(code).expect("a test scripts real codes");
     let reason = match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "NotFound",
         410 => "Expired",
         500 => "InternalError",
