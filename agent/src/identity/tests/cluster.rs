@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use proptest::sample::Index;
 
+use super::Which;
 use crate::identity::pods::{Life, Network, Report};
 
 /// An address as it can be written, and as it is meant. The last two are the node's.
@@ -32,17 +32,17 @@ const NAMES: [(&str, &str); 4] = [
 
 const ACCOUNTS: [&str; 3] = ["checkout", "reports", "not legal"];
 
-/// What happens next. An [`Index`] chooses among what there is then.
+/// What happens next. A [`Which`] chooses among what there is then.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Create(Index, Index, Network),
-    Address(Index, Vec<Index>),
-    Terminate(Index),
+    Create(Which, Which, Network),
+    Address(Which, Vec<Which>),
+    Terminate(Which),
     /// It succeeds or fails.
-    Finish(Index),
-    Delete(Index),
+    Finish(Which),
+    Delete(Which),
     /// It is deleted, and another of its name takes its addresses.
-    Recreate(Index, Index),
+    Recreate(Which, Which),
     /// The watch tells of so many more events.
     Tell(usize),
     /// It tells the last so many again.
@@ -53,7 +53,7 @@ pub(super) enum Step {
 }
 
 pub(super) fn history(most: usize) -> impl Strategy<Value = Vec<Step>> {
-    let any = any::<Index>;
+    let any = Which::any;
     let network = prop_oneof![
         8 => Just(Network::Pod),
         2 => Just(Network::Node),
@@ -180,7 +180,7 @@ impl Cluster {
     pub(super) fn step(&mut self, step: &Step) -> Vec<Event> {
         match step {
             Step::Create(name, account, network) => {
-                let name = *name.get(&NAMES);
+                let name = NAMES[name.index(NAMES.len())];
                 if self.pods.iter().all(|pod| pod.name != name) {
                     self.create(
                         name,
@@ -253,7 +253,7 @@ impl Cluster {
         self.pods.push(pod);
     }
 
-    fn change(&mut self, which: Index, change: impl FnOnce(&mut Object)) {
+    fn change(&mut self, which: Which, change: impl FnOnce(&mut Object)) {
         if !self.pods.is_empty() {
             let at = which.index(self.pods.len());
             change(&mut self.pods[at]);
@@ -261,7 +261,7 @@ impl Cluster {
         }
     }
 
-    fn delete(&mut self, which: Index) -> Option<Object> {
+    fn delete(&mut self, which: Which) -> Option<Object> {
         let at = (!self.pods.is_empty()).then(|| which.index(self.pods.len()))?;
         let pod = self.pods.swap_remove(at);
         self.log.push(Event::Deleted(pod.clone()));
