@@ -29,9 +29,6 @@ const LO: u32 = 1;
 /// For what the kernel does within milliseconds.
 const SOON: Duration = Duration::from_secs(10);
 
-/// For a handshake that must not come about: none that does takes as long.
-const MOMENT: Duration = Duration::from_millis(500);
-
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Listens as the agent does, and asks to be told the links.
@@ -53,7 +50,7 @@ async fn ingress(node: &Node, ns: &Namespace, from: IpAddr, to: IpAddr) -> Resul
     let to = SocketAddr::from((to, 80));
     let listener = listen(&node.ns, to).await?;
     let connected = ns.run(async move || client::connect(from, to).await);
-    let _client = timeout(MOMENT, connected).await??;
+    let _client = timeout(SOON, connected).await??;
     let (accepted, peer) = listener.accept().await?;
     assert_eq!(peer.ip(), from);
     Ok(netsetup::ingress(accepted.as_fd(), peer.ip()))

@@ -38,8 +38,8 @@ use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{LinkBridge, LinkVeth, RouteMessageBuilder};
 
 use links::{
-    End, add_address, add_default_route, add_neighbour, enable, host_prefix, link_index, running,
-    set_up, veth_into,
+    End, add_address, add_default_route, add_neighbour, enable, host_prefix, link_index, own,
+    running, set_up, veth_into,
 };
 
 pub use forge::Forgery;
@@ -143,6 +143,7 @@ impl Node {
             add_address(&handle, bridge, v4.into(), v4_prefix).await?;
             if Path::new("/proc/sys/net/ipv6").exists() {
                 add_address(&handle, bridge, v6.into(), v6_prefix).await?;
+                own(&handle, v6.into()).await?;
             }
             Ok::<_, io::Error>(bridge)
         });
@@ -176,7 +177,7 @@ impl Node {
         };
         let plug = async move || plug(&pod_ns, &link_name, end, mac).await;
         let node_link = self.ns.run(plug).await?;
-        let inside = addresses.clone();
+        let (inside, owned) = (addresses.clone(), addresses.clone());
         ns.run(async move || match bridge {
             None => join_pod(&inside).await,
             Some(_) => join_bridged_pod(&inside).await,
@@ -188,7 +189,15 @@ impl Node {
                 Some(_) => join_bridge(&name).await,
             })
             .await?;
-        ns.run(async || running(&netlink()?, ETH0).await).await?;
+        ns.run(async move || {
+            let handle = netlink()?;
+            running(&handle, ETH0).await?;
+            for address in owned {
+                own(&handle, address).await?;
+            }
+            Ok::<_, io::Error>(())
+        })
+        .await?;
         Ok(Pod {
             ns,
             ipv4,

@@ -12,6 +12,7 @@ use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State,
 };
+use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::ETH0;
@@ -72,6 +73,27 @@ pub(super) async fn set_up(handle: &Handle, name: &str) -> io::Result<u32> {
         .await
         .map_err(io::Error::other)?;
     Ok(index)
+}
+
+/// Waits until the kernel takes what comes in for an address as its own. Over
+/// IPv6 it sees to that after it has accepted the address.
+pub(super) async fn own(handle: &Handle, address: IpAddr) -> io::Result<()> {
+    let question = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(address, host_prefix(address))
+        .map_err(io::Error::other)?
+        .build();
+    let wait = async {
+        loop {
+            let mut routes = Box::pin(handle.route().get(question.clone()).execute());
+            if let Ok(Some(route)) = routes.try_next().await
+                && route.header.kind == RouteType::Local
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    Ok(tokio::time::timeout(Duration::from_secs(10), wait).await?)
 }
 
 /// Waits until the kernel sends on a link whose other end is up. Until then it

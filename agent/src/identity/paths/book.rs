@@ -42,6 +42,8 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Learnt {
     Nothing,
+    /// Its link has gone, and with it the pod, or the pod's sandbox.
+    Lost,
     /// The network has no path for each pod.
     Hidden,
     Path(Path),
@@ -165,13 +167,26 @@ impl Book {
         }
     }
 
-    /// The path that is shown but not learnt, if there is one: what a fresh
-    /// report of the pod can confirm.
+    /// A link has gone: its index is not used again.
+    pub(super) fn lose(&mut self, link: u32) {
+        for entry in self.entries.values_mut() {
+            match entry.learnt {
+                Learnt::Path(path) if path.own_link() == link => entry.learnt = Learnt::Lost,
+                Learnt::Path(_) | Learnt::Hidden | Learnt::Nothing | Learnt::Lost => {}
+            }
+        }
+    }
+
+    /// The path that is shown but not learnt, if a fresh report of the pod can
+    /// confirm it. While the pod's own link is there it cannot: whoever is shown
+    /// at another took the address from a pod that lives.
     pub(super) fn unconfirmed(&self, address: IpAddr) -> Option<(&PodUid, Path)> {
         let entry = self.entries.get(&address)?;
-        match entry.shown {
-            Shown::Path(path) if entry.learnt != Learnt::Path(path) => Some((&entry.pod, path)),
-            Shown::Path(_) | Shown::Unresolved | Shown::Hidden => None,
+        match (entry.learnt, entry.shown) {
+            (Learnt::Nothing | Learnt::Lost | Learnt::Hidden, Shown::Path(path)) => {
+                Some((&entry.pod, path))
+            }
+            (Learnt::Path(_), _) | (_, Shown::Unresolved | Shown::Hidden) => None,
         }
     }
 
@@ -186,12 +201,10 @@ impl Book {
         as_of: SystemTime,
         since: Since,
     ) -> bool {
-        let vouched = since.is_known_to(as_of) && self.is_free(path, pod);
-        let Some(entry) = self.entries.get_mut(&address) else {
-            return false;
-        };
-        let confirmed = vouched && entry.pod == *pod && entry.shown == Shown::Path(path);
-        if confirmed {
+        let confirmed = self.unconfirmed(address) == Some((pod, path))
+            && since.is_known_to(as_of)
+            && self.is_free(path, pod);
+        if confirmed && let Some(entry) = self.entries.get_mut(&address) {
             entry.learnt = Learnt::Path(path);
         }
         confirmed
@@ -259,7 +272,7 @@ impl Book {
             (Learnt::Path(_) | Learnt::Hidden, None) => Proof::Look,
             (Learnt::Path(path), Some(Shown::Path(seen))) if seen == path => Proof::Path,
             (Learnt::Hidden, Some(Shown::Hidden)) => Proof::Address,
-            (Learnt::Path(_) | Learnt::Hidden | Learnt::Nothing, _) => Proof::None,
+            (Learnt::Path(_) | Learnt::Hidden | Learnt::Nothing | Learnt::Lost, _) => Proof::None,
         }
     }
 
@@ -268,7 +281,7 @@ impl Book {
         let mut entries = self.entries.values();
         let holds = |entry: &&Entry| match entry.learnt {
             Learnt::Path(path) => path.own_link() == link,
-            Learnt::Hidden | Learnt::Nothing => false,
+            Learnt::Hidden | Learnt::Nothing | Learnt::Lost => false,
         };
         entries.find(holds).map(|entry| &entry.pod)
     }
@@ -281,7 +294,7 @@ impl Book {
                 learnt if Shown::from(learnt) != entry.shown => counts.unconfirmed += 1,
                 Learnt::Path(_) => counts.known += 1,
                 Learnt::Hidden => counts.hidden += 1,
-                Learnt::Nothing => counts.unconfirmed += 1,
+                Learnt::Nothing | Learnt::Lost => counts.unconfirmed += 1,
             }
         }
         counts
@@ -296,7 +309,7 @@ impl Book {
 impl From<Learnt> for Shown {
     fn from(learnt: Learnt) -> Self {
         match learnt {
-            Learnt::Nothing => Self::Unresolved,
+            Learnt::Nothing | Learnt::Lost => Self::Unresolved,
             Learnt::Hidden => Self::Hidden,
             Learnt::Path(path) => Self::Path(path),
         }

@@ -67,6 +67,8 @@ pub struct Keeper {
     missed: Option<SystemTime>,
     /// When a read for an address was last begun.
     asked: HashMap<IpAddr, Instant>,
+    /// Addresses that were doubted again too soon after that.
+    deferred: HashSet<IpAddr>,
     reads: FuturesUnordered<BoxFuture<'static, Read>>,
 }
 
@@ -99,6 +101,7 @@ impl Keeper {
             appeared: HashMap::new(),
             missed: None,
             asked: HashMap::new(),
+            deferred: HashSet::new(),
             reads: FuturesUnordered::new(),
         }
     }
@@ -117,6 +120,9 @@ impl Keeper {
                     None => return "the kernel's changes are no longer told",
                 },
                 () = self.shared.doubted.notified() => self.confirm_doubted().await,
+                () = tokio::time::sleep(PACE), if !self.deferred.is_empty() => {
+                    self.confirm_doubted().await;
+                }
                 Some(read) = self.reads.next() => self.conclude(read).await,
             }
         }
@@ -161,6 +167,9 @@ impl Keeper {
                 | Change::Any => {}
             }
             concerned.extend(self.shared.read().paths.concerned(change));
+            if let Change::Gone(link) = change {
+                self.write(|_, paths| paths.lose(link));
+            }
             next = self.changes.next().now_or_never().flatten();
         }
         let mut is_other = false;
@@ -175,19 +184,21 @@ impl Keeper {
     /// Begins to read the pods whose callers came by a path that is not known
     /// to be theirs.
     async fn confirm_doubted(&mut self) {
-        let doubted = self.shared.take_doubted();
+        let mut doubted = self.shared.take_doubted();
+        doubted.extend(self.deferred.drain());
         let now = Instant::now();
         self.asked.retain(|_, asked| *asked + PACE > now);
         for address in doubted {
             if self.see(address).await {
                 self.shared.changed();
             }
-            if self.asked.contains_key(&address) || self.reads.len() >= READS {
-                continue;
-            }
             let Some(read) = self.read_of(address) else {
                 continue;
             };
+            if self.asked.contains_key(&address) || self.reads.len() >= READS {
+                self.deferred.insert(address);
+                continue;
+            }
             self.asked.insert(address, now);
             self.reads.push(read);
         }

@@ -180,6 +180,7 @@ async fn a_neighbour_that_answers_at_once_is_believed_and_a_late_one_is_not() {
 async fn a_fresh_report_confirms_the_path_that_was_shown_all_along() {
     let (pods, mut book) = learnt(own(10));
     book.see(&pods, ip(ADDRESS), own(11), within(20));
+    book.lose(10);
     let confirm = |book: &mut Book, pod, link, as_of| {
         book.confirm(ip(ADDRESS), &uid(pod), path(link), at(as_of), within(20))
     };
@@ -190,6 +191,26 @@ async fn a_fresh_report_confirms_the_path_that_was_shown_all_along() {
     assert!(confirm(&mut book, "a", 11, 21));
     assert_eq!(proof(&book, "a", 11), Proof::Path);
     assert_eq!(book.unconfirmed(ip(ADDRESS)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_confirmed_while_the_pod_s_own_link_is_there() {
+    for shown in [own(11), bridged(20)] {
+        let (pods, mut book) = learnt(own(10));
+        book.see(&pods, ip(ADDRESS), shown, ALWAYS);
+        assert_eq!(book.unconfirmed(ip(ADDRESS)), None);
+        book.lose(12);
+        assert_eq!(book.unconfirmed(ip(ADDRESS)), None);
+        book.lose(10);
+        assert!(book.unconfirmed(ip(ADDRESS)).is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_has_gone_proves_nothing_whatever_is_shown() {
+    let (_, mut book) = learnt(own(10));
+    book.lose(10);
+    assert_eq!(proof(&book, "a", 10), Proof::None);
 }
 
 #[tokio::test(start_paused = true)]
