@@ -1,5 +1,5 @@
 # The only commands that a person needs to know.
-.PHONY: demo test check bench image test-node build
+.PHONY: demo test check bench fuzz soak image test-node build
 
 # The simulated node needs a root of its own where the caller is none.
 as_root := $(if $(filter 0,$(shell id -u)),,unshare --map-root-user --net)
@@ -23,6 +23,14 @@ check:
 # One table of ratios; PEER=start-script runs another agent beside it.
 bench:
 	scripts/bench
+
+# Any bytes at what reads bytes of others, FUZZ_SECONDS (60) for each target.
+fuzz:
+	scripts/fuzz
+
+# The searches of `make test`, a hundred times as long.
+soak:
+	CREDLET_SOAK=1 cargo test --locked --workspace --lib -- identity::tests --nocapture
 
 # target/image/credlet.oci.tar, for this machine's architecture.
 image:

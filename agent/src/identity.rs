@@ -22,6 +22,8 @@ mod judge;
 mod origin;
 pub mod paths;
 pub mod pods;
+#[cfg(test)]
+mod tests;
 pub mod tokens;
 pub mod watch;
 

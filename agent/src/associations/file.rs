@@ -236,8 +236,9 @@ fn read(path: &Path) -> Result<Table, LoadError> {
     parse(&text)
 }
 
-/// JSON is YAML, so one parser reads both.
-fn parse(text: &str) -> Result<Table, LoadError> {
+/// What a file with this text says, by service account.
+pub fn parse(text: &str) -> Result<Table, LoadError> {
+    // JSON is YAML, so one parser reads both.
     // The error would quote the lines around it, and logs are no place for those.
     let options = serde_saphyr::options! { with_snippet: false };
     let document: Document = serde_saphyr::from_str_with_options(text, options)

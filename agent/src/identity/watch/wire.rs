@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use kube::core::Request;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::identity::pods::{Life, Network, Report};
@@ -67,6 +67,13 @@ impl From<Value> for PodObject {
             report,
             version: text(&metadata["resourceVersion"]),
         }
+    }
+}
+
+/// What the index is told of a pod whose object this is.
+impl<'de> Deserialize<'de> for Report {
+    fn deserialize<D: Deserializer<'de>>(object: D) -> Result<Self, D::Error> {
+        PodObject::deserialize(object).map(|pod| pod.report)
     }
 }
 

@@ -1,0 +1,99 @@
+//! What the fuzzer calls. `tests/it` calls the same with the corpus, so that
+//! what was once found stays found.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use credlet::associations::file;
+use credlet::identity::pods::{Life, Network, Owner, PodIndex, Report};
+use credlet::model::Session;
+use serde::Deserialize;
+
+/// An event of a watch of pods.
+#[derive(Deserialize)]
+#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
+enum Event {
+    Added(Report),
+    Modified(Report),
+    Deleted(Report),
+}
+
+/// An event a line, as the API server sends them; what is none is skipped. No
+/// address may ever be answered with a pod that does not own it alone.
+pub fn pod_events(bytes: &[u8]) {
+    let mut index = PodIndex::default();
+    let mut reports: HashMap<(String, String), Report> = HashMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Ok(event) = serde_json::from_slice(line) else {
+            continue;
+        };
+        let (Event::Added(report) | Event::Modified(report) | Event::Deleted(report)) = &event;
+        let name = (report.namespace.clone(), report.name.clone());
+        let mut asked = addresses(report);
+        asked.extend(reports.get(&name).map(addresses).unwrap_or_default());
+        match event {
+            Event::Added(report) | Event::Modified(report) if report.life != Life::Over => {
+                index.apply(report.clone());
+                reports.insert(name, report);
+            }
+            Event::Added(report) | Event::Modified(report) => {
+                index.apply(report);
+                reports.remove(&name);
+            }
+            Event::Deleted(report) => {
+                index.remove(report);
+                reports.remove(&name);
+            }
+        }
+        for address in asked {
+            let Owner::Pod(_, caller) = index.owner(address) else {
+                continue;
+            };
+            let owners: Vec<&Report> = reports
+                .values()
+                .filter(|report| addresses(report).contains(&address))
+                .collect();
+            let [owner] = owners[..] else {
+                panic!("{address} has {} owners and a caller", owners.len());
+            };
+            assert_eq!(owner.network, Network::Pod);
+            assert_eq!(owner.uid, caller.pod().to_string());
+            assert_eq!(owner.namespace, caller.account().namespace());
+            assert_eq!(owner.account, caller.account().name());
+        }
+    }
+}
+
+fn addresses(report: &Report) -> Vec<IpAddr> {
+    let of_the_node = match report.network {
+        Network::Node => &report.node_addresses[..],
+        Network::Pod | Network::Unclear => &[],
+    };
+    let texts = report.addresses.iter().chain(of_the_node);
+    let parsed = texts.filter_map(|text| text.parse::<IpAddr>().ok());
+    parsed.map(|address| address.to_canonical()).collect()
+}
+
+/// A file of associations: what is accepted must be what STS can be asked for,
+/// and what is not must be named briefly enough for a log.
+pub fn associations(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    match file::parse(text) {
+        Ok(table) => {
+            for (account, association) in table {
+                assert!(!account.namespace().is_empty() && !account.name().is_empty());
+                assert_eq!(association.role.account_id().len(), 12);
+                assert_eq!(association.final_role().account_id().len(), 12);
+                if let Session::Untagged {
+                    policy: Some(policy),
+                } = &association.session
+                {
+                    assert!(serde_json::from_str::<serde::de::IgnoredAny>(policy).is_ok());
+                }
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
