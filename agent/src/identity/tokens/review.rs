@@ -104,7 +104,8 @@ pub(super) struct Reviews {
     health: Health,
 }
 
-/// Whether the last thing to log was good or bad.
+/// What was logged last.
+#[derive(PartialEq)]
 enum Health {
     Well,
     Refused,
@@ -135,27 +136,25 @@ impl Reviews {
     }
 
     fn report(&mut self, ended: Result<(), Trouble>) {
-        match (ended, &self.health) {
-            (Ok(()), Health::Refused) => {
-                info!("the API server reviews tokens again");
-                self.health = Health::Well;
-            }
-            (Err(Trouble::Refused(_)), Health::Well) => {
-                warn!("tokens cannot be verified: {MISSING}");
-                self.health = Health::Refused;
-            }
-            (Ok(()), Health::Well)
-            | (
-                Err(
-                    Trouble::Refused(_)
-                    | Trouble::Failing(_)
-                    | Trouble::Unreachable(_)
-                    | Trouble::Silent
-                    | Trouble::Garbled(_),
-                ),
-                Health::Well | Health::Refused,
-            ) => {}
+        let health = match ended {
+            Ok(()) => Health::Well,
+            Err(Trouble::Refused(_)) => Health::Refused,
+            // The callers say so, and it may be over with the next.
+            Err(
+                Trouble::Failing(_)
+                | Trouble::Unreachable(_)
+                | Trouble::Silent
+                | Trouble::Garbled(_),
+            ) => return,
+        };
+        if health == self.health {
+            return;
         }
+        match health {
+            Health::Well => info!("the API server reviews tokens again"),
+            Health::Refused => warn!("tokens cannot be verified: {MISSING}"),
+        }
+        self.health = health;
     }
 }
 
@@ -178,8 +177,9 @@ async fn review(room: Arc<Room>, client: Client, job: Job) -> Result<(), Trouble
         Ok(verdict) => (agree(vetted.claims, &verdict, &room.audiences), Ok(())),
         Err(trouble) => {
             let why = match &trouble {
-                Trouble::Refused(_) => MISSING.to_owned(),
-                Trouble::Failing(_)
+                Trouble::Refused(403) => MISSING.to_owned(),
+                Trouble::Refused(_)
+                | Trouble::Failing(_)
                 | Trouble::Unreachable(_)
                 | Trouble::Silent
                 | Trouble::Garbled(_) => trouble.why(),
