@@ -1,7 +1,6 @@
 //! Who, then which, then what: the only place that knows all three.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::select_all;
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::associations::{self, Associations, Known};
 use crate::credentials::{self, Key, Vault};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, Origin};
 use crate::model::{Credentials, ServiceAccount};
 
 /// Why a caller gets no credentials: which of the three questions had no answer.
@@ -43,15 +42,15 @@ impl Broker {
         }
     }
 
-    /// The credentials of the pod that calls from `peer` on a connection to
-    /// `local`, or why there are none, at `deadline` at the latest.
+    /// The credentials of the pod that calls from `origin`, with a token or
+    /// without, or why there are none, at `deadline` at the latest.
     pub async fn credentials(
         &self,
-        peer: IpAddr,
-        local: IpAddr,
+        origin: &Origin,
+        token: Option<&str>,
         deadline: Instant,
     ) -> Result<Arc<Credentials>, Error> {
-        let caller = self.identity.caller(peer, local, deadline).await?;
+        let caller = self.identity.caller(origin, token, deadline).await?;
         let association = self.associations.find(caller.account(), deadline).await?;
         let key = Key {
             account: caller.account().clone(),

@@ -57,6 +57,14 @@ pub struct Config {
     pub session_duration: Duration,
     /// Which STS endpoint answers for the region.
     pub sts_endpoints: StsEndpoints,
+    /// What a caller must show.
+    pub identity: IdentityMode,
+    /// The audiences of tokens that are accepted. Never empty.
+    pub token_audiences: Vec<String>,
+    /// How old the pods may be for an address alone to name one.
+    pub max_pod_staleness: Duration,
+    /// Where the agent keeps what its successor may use. `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// `None`: in-cluster configuration, then the usual file.
     pub kubeconfig: Option<PathBuf>,
     /// How logs look.
@@ -82,6 +90,17 @@ pub enum AssociationSource {
         /// The cluster, as EKS names it.
         cluster: String,
     },
+}
+
+/// What a caller must show to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdentityMode {
+    /// A pod's own address; a token is optional, but must agree.
+    Address,
+    /// A token, from the pod's own address where that is known.
+    Token,
+    /// A token, from the pod's own address.
+    Both,
 }
 
 /// What the addresses are put on.
@@ -184,6 +203,10 @@ impl TryFrom<RunArgs> for Config {
             association_file,
             session_duration,
             sts_regional_endpoints,
+            identity,
+            token_audience,
+            max_pod_staleness,
+            state_dir,
             kubeconfig,
             log_format,
             log_level,
@@ -208,6 +231,10 @@ impl TryFrom<RunArgs> for Config {
             cluster_name,
             session_duration,
             sts_endpoints: sts_regional_endpoints,
+            identity,
+            token_audiences: audiences(token_audience)?,
+            max_pod_staleness,
+            state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
             kubeconfig,
             log: Log {
                 format: log_format,
@@ -283,6 +310,13 @@ fn sources(
         sources.push(source);
     }
     Ok(sources)
+}
+
+fn audiences(given: Vec<String>) -> Result<Vec<String>, Error> {
+    if given.is_empty() || given.iter().any(String::is_empty) {
+        return Err(usage("--token-audience", "names no audience"));
+    }
+    Ok(given)
 }
 
 fn optional_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Error> {

@@ -1,22 +1,37 @@
-//! Who is calling: the peer address of a connection names a pod of this node.
+//! Who is calling: the peer address of a connection, the path that it came by
+//! and a token, if it brings one, name a pod of this node.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use tokio::sync::watch::Receiver;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use tokio::sync::Notify;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio::time::{Instant, timeout_at};
 
-use crate::model::ServiceAccount;
+use crate::clock::Clock;
+use crate::config::IdentityMode;
+use crate::model::{PodUid, ServiceAccount};
 
 mod backoff;
+mod judge;
+mod origin;
+pub mod paths;
 pub mod pods;
 pub mod tokens;
 pub mod watch;
 
+use judge::{Rules, Verdict, judge};
+pub use origin::Origin;
+use paths::{Book, Change, Counts, Keeper, Kernel};
 pub use pods::Caller;
 use pods::PodIndex;
+use tokens::Tokens;
+use watch::{Client, Reader, Watch};
 
 /// Why nobody is known to be calling.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,45 +51,212 @@ pub enum Error {
     /// The pod is known, but what it says of itself cannot be used.
     #[error("the pod at {0} cannot be used: {1}")]
     Unusable(IpAddr, String),
+    /// A pod owns the address, but the caller came by another path than that
+    /// pod's, and the API server has not said whether that is right.
+    #[error("it is not sure which pod has the address {0} now")]
+    Unconfirmed(IpAddr),
+    /// What is known of the pods is too old for an address alone to name one.
+    #[error("the API server has said nothing about pods for {0:?}, so that an address names none")]
+    Outdated(Duration),
+    /// `--identity` asks for a token.
+    #[error("the request has no service account token")]
+    NoToken,
+    /// The token is not a good one, or cannot be verified now.
+    #[error(transparent)]
+    Token(#[from] tokens::Error),
+    /// The token's pod has not been reported on this node, and was not within the deadline.
+    #[error("the token is of a pod that is not known on this node: {0}")]
+    UnknownPod(PodUid),
+    /// The token's pod lives no more.
+    #[error("the token is of a pod that has gone: {0}")]
+    GonePod(PodUid),
+    /// The token's pod is not the one that calls.
+    #[error("the token is of another pod than the one that calls from {0}")]
+    Elsewhere(IpAddr),
 }
 
-/// The readers' side of the pod index. Cheap to clone. What it says is as old
-/// as the watch; through an outage of the API server it says what it said last.
+/// Answers who is calling. Cheap to clone. What it says is as old as the pod
+/// watch; through an outage of the API server it says what it said last.
 #[derive(Clone)]
 pub struct Identity {
-    known: Arc<RwLock<Known>>,
+    shared: Arc<Shared>,
     changes: Receiver<u64>,
+    tokens: Tokens,
+    kernel: Arc<dyn Kernel>,
+    rules: Arc<Rules>,
 }
 
-/// What the watch publishes, and no one else.
+/// How callers are to be known.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node, as the API server names it.
+    pub node: String,
+    /// What a caller must show.
+    pub mode: IdentityMode,
+    /// How old the pods may be for an address alone to name one.
+    pub max_pod_staleness: Duration,
+    /// Of the tokens.
+    pub tokens: tokens::Settings,
+    /// Of the watch.
+    pub watch: watch::Limits,
+}
+
+/// What the room counts.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// The pod watch.
+    pub pods: watch::Metrics,
+    /// The paths.
+    pub paths: paths::Metrics,
+    /// The tokens.
+    pub tokens: tokens::Metrics,
+}
+
+/// Whom to ask.
+pub struct Outside {
+    /// The API server.
+    pub client: Client,
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// What the kernel tells, from a moment before this was made.
+    pub changes: BoxStream<'static, Change>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A name, and what runs under it for the life of the process.
+pub type Task = (&'static str, BoxFuture<'static, &'static str>);
+
+/// What the watch and the keeper of the paths publish, each its own part.
+struct Shared {
+    known: RwLock<Known>,
+    changes: Sender<u64>,
+    /// Addresses whose owner a caller came in the name of, by a path that is
+    /// not known to be the owner's.
+    doubts: Mutex<HashSet<IpAddr>>,
+    doubted: Notify,
+}
+
 #[derive(Default)]
 struct Known {
-    /// `None` before the first full list.
+    /// `None` before the first full list. The watch's.
     pods: Option<PodIndex>,
-    /// When the API server last said anything.
+    /// When the API server last said anything. The watch's.
     heard: Option<Instant>,
+    /// The keeper's.
+    paths: Book,
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        // A writer that panicked has ended the process: it is supervised.
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn doubt(&self, address: IpAddr) {
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        doubts.insert(address);
+        drop(doubts);
+        self.doubted.notify_one();
+    }
+
+    fn take_doubted(&self) -> HashSet<IpAddr> {
+        std::mem::take(&mut *self.doubts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Identity {
-    /// Who calls from `peer` on a connection to `local`.
+    /// Knows nobody yet; the tasks learn, each for the life of the process.
+    pub fn new(outside: Outside, settings: Settings, metrics: Metrics) -> (Self, [Task; 3]) {
+        let Outside {
+            client,
+            kernel,
+            changes,
+            clock,
+        } = outside;
+        let shared = Arc::new(Shared {
+            known: RwLock::default(),
+            changes: Sender::new(0),
+            doubts: Mutex::default(),
+            doubted: Notify::new(),
+        });
+        let (tokens, keys) = Tokens::new(client.clone(), settings.tokens, metrics.tokens, clock);
+        let watch = Watch::new(
+            client.clone(),
+            &settings.node,
+            settings.watch,
+            metrics.pods,
+            Arc::clone(&shared),
+        );
+        let keeper = Keeper::new(
+            Arc::clone(&shared),
+            Arc::clone(&kernel),
+            changes,
+            Reader::new(client),
+            clock,
+            metrics.paths,
+        );
+        let identity = Self {
+            changes: shared.changes.subscribe(),
+            shared,
+            tokens,
+            kernel,
+            rules: Arc::new(Rules {
+                node: settings.node,
+                mode: settings.mode,
+                max_pod_staleness: settings.max_pod_staleness,
+            }),
+        };
+        let tasks: [Task; 3] = [
+            ("pod watch", watch.run().map(|never| match never {}).boxed()),
+            ("pod paths", keeper.run().boxed()),
+            ("token keys", keys.map(|never| match never {}).boxed()),
+        ];
+        (identity, tasks)
+    }
+
+    /// Who calls from `origin`, with a token or without.
     ///
-    /// An address that nobody owns yet is waited for until `deadline`, and so
-    /// is the first list of pods; both are woken by the index.
+    /// What may be known soon is waited for until `deadline`: the first list of
+    /// pods, an owner of the address, the confirmation that it still is, keys
+    /// for the token. All are woken by what they wait for.
     pub async fn caller(
         &self,
-        peer: IpAddr,
-        local: IpAddr,
+        origin: &Origin,
+        token: Option<&str>,
         deadline: Instant,
     ) -> Result<Caller, Error> {
-        let peer = peer.to_canonical();
-        if peer == local.to_canonical() {
-            return Err(Error::Node(peer));
-        }
+        let claims = match token {
+            Some(token) => Some(self.tokens.verify(token, deadline).await?),
+            None => None,
+        };
+        let claims = claims.as_deref();
         let mut changes = None;
         loop {
-            let missing = match self.look_up(peer) {
-                Err(missing @ (Error::Unknown(_) | Error::NotSynced)) => missing,
-                found => return found,
+            // Bound first: a verdict in the match would hold the lock.
+            let verdict = judge(&self.shared.read(), origin, claims, &self.rules);
+            let (otherwise, doubted) = match verdict {
+                Verdict::Is(caller) => return Ok(caller),
+                Verdict::Refuse(error) => return Err(error),
+                Verdict::Look => {
+                    if origin.look(&*self.kernel).await {
+                        continue;
+                    }
+                    (Error::Unconfirmed(origin.peer()), None)
+                }
+                Verdict::Wait(otherwise) => (otherwise, None),
+                Verdict::Confirm => {
+                    let peer = origin.peer();
+                    (Error::Unconfirmed(peer), Some(peer))
+                }
             };
             // Only a miss pays for it. What changed between the look and this
             // is caught by looking again before waiting.
@@ -82,22 +264,20 @@ impl Identity {
                 changes = Some(self.changes());
                 continue;
             };
+            if let Some(address) = doubted {
+                self.shared.doubt(address);
+            }
             match timeout_at(deadline, changes.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(missing),
+                Ok(Err(_)) | Err(_) => return Err(otherwise),
             }
         }
     }
 
-    fn look_up(&self, peer: IpAddr) -> Result<Caller, Error> {
-        let known = self.known();
-        known.pods.as_ref().ok_or(Error::NotSynced)?.caller(peer)
-    }
-
-    /// The accounts of all live pods of this node that have or will have an
-    /// address of their own. Empty before the first list.
+    /// The accounts of all live pods of this node, those on the host network
+    /// included. Empty before the first list.
     pub fn accounts(&self) -> HashSet<ServiceAccount> {
-        let known = self.known();
+        let known = self.shared.read();
         known
             .pods
             .as_ref()
@@ -105,8 +285,8 @@ impl Identity {
             .unwrap_or_default()
     }
 
-    /// Changes whenever the index does from now on, the first list included;
-    /// that a pod changed in what the index does not keep is no change.
+    /// Changes whenever the index or a path does from now on, the first list
+    /// included; that a pod changed in what the index does not keep is no change.
     pub fn changes(&self) -> Receiver<u64> {
         let mut changes = self.changes.clone();
         changes.mark_unchanged();
@@ -116,7 +296,7 @@ impl Identity {
     /// Returns once the first full list of pods is there.
     pub async fn synced(&self) {
         let mut changes = self.changes();
-        while self.known().pods.is_none() {
+        while self.shared.read().pods.is_none() {
             if changes.changed().await.is_err() {
                 // The watch has gone, and so has the process, all but.
                 std::future::pending::<()>().await;
@@ -127,18 +307,29 @@ impl Identity {
     /// How many live pods are known, those that are refused included; `None`
     /// before the first list.
     pub fn pods(&self) -> Option<usize> {
-        self.known().pods.as_ref().map(PodIndex::len)
+        self.shared.read().pods.as_ref().map(PodIndex::len)
+    }
+
+    /// How the paths to the pods' addresses stand.
+    pub fn paths(&self) -> Counts {
+        self.shared.read().paths.counts()
+    }
+
+    /// How old the keys are that tokens are verified by; `None` without any.
+    pub fn keys_age(&self) -> Option<Duration> {
+        self.tokens.keys_age()
     }
 
     /// How long ago the API server last said anything: a list, an event or a
     /// bookmark. `None` before the first. A healthy server bookmarks about
     /// once a minute.
     pub fn watch_age(&self) -> Option<Duration> {
-        self.known().heard.map(|heard| heard.elapsed())
+        self.shared.read().age()
     }
+}
 
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
-        // A writer that panicked has ended the process: the watch is supervised.
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+impl Known {
+    fn age(&self) -> Option<Duration> {
+        self.heard.map(|heard| heard.elapsed())
     }
 }

@@ -17,6 +17,7 @@ use crate::identity::watch::{self, Client};
 use crate::serve::{self, BindError, Listeners, Prefer};
 
 mod counters;
+mod kernel;
 mod metrics;
 pub mod network;
 pub mod ops;
@@ -123,7 +124,13 @@ impl Agent {
         let limits = serve::Limits::for_open_files(open_files());
         let ports = Ports::bind(&config, limits)?;
         let addresses = ports.addresses();
-        let rooms = Rooms::open(&config, outside, &counters, &mut supervisor)?;
+        let rooms = Rooms::open(
+            &config,
+            outside,
+            kernel::open().await?,
+            &counters,
+            &mut supervisor,
+        )?;
         supervisor.spawn(
             "readiness",
             when_synced(rooms.identity.clone(), readiness.clone()),
@@ -133,6 +140,7 @@ impl Agent {
         let broker = Arc::clone(&rooms.broker);
         let doors = serve::run(
             ports.doors,
+            kernel::ingress,
             broker,
             limits,
             counters.serve.clone(),

@@ -1,6 +1,5 @@
 //! The front doors: listeners, limits, deadlines, and leaving without losing a request.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::identity::Origin;
 
 mod container;
 mod guests;
@@ -23,7 +23,7 @@ mod metrics;
 mod wire;
 
 pub use guests::Limit;
-pub use listen::{BindError, Listeners, Prefer};
+pub use listen::{BindError, Ingress, Listeners, Prefer};
 pub use metrics::{Metrics, RefusedLabels, RequestLabels};
 pub use wire::Reason;
 
@@ -87,12 +87,14 @@ impl Limits {
 /// with its next answer.
 pub async fn run(
     listeners: Listeners,
+    ingress: Ingress,
     broker: Arc<Broker>,
     limits: Limits,
     metrics: Metrics,
     leave: CancellationToken,
 ) {
     let house = Arc::new(House {
+        ingress,
         broker,
         limits,
         guests: Guests::new(limits, metrics.clone()),
@@ -109,6 +111,7 @@ pub async fn run(
 
 /// What all connections share.
 struct House {
+    ingress: Ingress,
     broker: Arc<Broker>,
     limits: Limits,
     guests: Arc<Guests>,
@@ -122,8 +125,7 @@ struct House {
 /// One connection's ends, and the house.
 struct Visit {
     house: Arc<House>,
-    peer: IpAddr,
-    local: IpAddr,
+    origin: Origin,
     port: u16,
     since: Instant,
     /// When the last request's head was there, in milliseconds after `since`.
@@ -219,13 +221,12 @@ fn admit(stream: TcpStream, house: &Arc<House>, visits: &mut JoinSet<()>) {
     };
     let visit = Visit {
         house: Arc::clone(house),
-        peer: peer.ip().to_canonical(),
-        local: local.ip().to_canonical(),
+        origin: Origin::new(peer.ip(), local.ip(), (house.ingress)(&stream)),
         port: local.port(),
         since: Instant::now(),
         heard: AtomicU64::new(0),
     };
-    if let Some(guest) = house.guests.admit(visit.peer) {
+    if let Some(guest) = house.guests.admit(visit.origin.peer()) {
         visits.spawn(receive(stream, visit, guest));
     }
 }

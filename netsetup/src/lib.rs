@@ -3,10 +3,15 @@
 //! [`ensure`] brings the node to a [`Spec`] and says how it got there, [`keep()`]
 //! holds it there, [`remove`] takes away what they made. All act on the network
 //! namespace of the calling thread. Several agents may do so at once.
+//!
+//! Who has an address, the kernel knows first: [`Paths`] says how it reaches an
+//! address and what changes, [`ingress()`] by which link a connection came in.
 
 mod error;
+mod ingress;
 mod keep;
 mod netlink;
+mod paths;
 mod plan;
 mod spec;
 mod step;
@@ -15,7 +20,9 @@ use netlink::Handle;
 use plan::{Dummies, Observed};
 
 pub use error::Error;
+pub use ingress::ingress;
 pub use keep::keep;
+pub use paths::{Change, Changes, LinkEvent, Mac, Path, Paths, Port, Shown, StationEvent};
 pub use spec::{Ipv6State, Link, LinkKind, LoReason, Outcome, Spec};
 pub use step::{Place, Step};
 

@@ -21,6 +21,9 @@ use crate::plan::{Admin, Dummies, Held, LinkState, Named, Observed, Origin};
 use crate::spec::{Ipv6State, Spec};
 use crate::step::{Place, Step};
 
+pub(crate) mod changes;
+pub(crate) mod paths;
+
 /// Marks our addresses (`IFA_PROTO`, Linux 5.18), so that removal on `lo` can
 /// tell them from those of others. The kernel uses 1 to 3 itself.
 const ORIGIN: AddressProtocol = AddressProtocol::Other(0xc5);

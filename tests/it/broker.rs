@@ -12,9 +12,9 @@ use credlet::clock::Clock;
 use credlet::config::StsEndpoints;
 use credlet::credentials::sts::Sts;
 use credlet::credentials::{Standing, Vault};
-use credlet::identity::watch::{Limits, Watch, connect};
+use credlet_tests::callers::{self, Callers};
 use credlet_tests::fake_aws::{Api, CLUSTER, Call, Entry, FakeAws};
-use credlet_tests::fake_kube::{FakeKube, NODE, Pod};
+use credlet_tests::fake_kube::{FakeKube, Pod};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{advance, pause, resume, sleep, timeout};
@@ -41,19 +41,16 @@ impl Fixture {
     async fn start(file: &str) -> Self {
         let (kube, aws) = (FakeKube::start().await, FakeAws::start().await);
         let folder = TempDir::new().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("kubeconfig"), kube.kubeconfig()).expect("written");
-        std::fs::write(at("associations"), file).expect("written");
-        let mut tasks = JoinSet::new();
-
-        let client = connect(Some(&at("kubeconfig"))).await.expect("connected");
-        let (identity, watch) = Watch::new(client, NODE, Limits::default(), <_>::default());
-        tasks.spawn(async { match watch.run().await {} });
+        let path = folder.path().join("associations");
+        std::fs::write(&path, file).expect("written");
+        let callers = Callers::open(&kube, callers::settings());
+        let identity = callers.identity.clone();
+        let mut tasks = callers.into_tasks();
         let clock = Clock::paused(SystemTime::now());
         let (sdk, metrics) = (sdk(&aws).await, aws::Metrics::default());
         let (eks, scheduler) = Eks::new(&sdk, CLUSTER, metrics.clone(), clock);
         tasks.spawn(scheduler);
-        let (file, reader) = File::load(&at("associations")).expect("good");
+        let (file, reader) = File::load(&path).expect("good");
         tasks.spawn(reader);
         let sts = Sts::new(&sdk, StsEndpoints::Regional, None, HOUR, metrics);
         let (vault, scheduler) = Vault::new(Arc::new(sts), clock);

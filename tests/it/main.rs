@@ -6,6 +6,7 @@ mod doors;
 mod layers;
 mod manifests;
 mod metrics;
+mod paths;
 mod readme;
 mod tokens;
 mod upstream;

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use credlet::identity::watch::{Limits, LostLabels, Metrics, Reason, Watch, connect};
-use credlet::identity::{Error, Identity};
+use credlet::identity::watch::{Limits, LostLabels, Reason};
+use credlet::identity::{Error, Settings};
+use credlet_tests::callers::{self, Callers};
 use credlet_tests::fake_kube::{FakeKube, Fault, Interruption, NODE, Pod, Verb};
-use tempfile::NamedTempFile;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// Longer than any of these tests takes, and short enough to wait for once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,43 +16,31 @@ const SILENCE: Duration = Duration::from_millis(200);
 
 struct Fixture {
     kube: FakeKube,
-    identity: Identity,
-    metrics: Metrics,
-    _watch: JoinSet<()>,
+    callers: Callers,
 }
 
 impl Fixture {
-    async fn with(kube: FakeKube, limits: Limits) -> Self {
-        let file = NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), kube.kubeconfig()).unwrap();
-        let client = connect(Some(file.path())).await.unwrap();
-        let metrics = Metrics::default();
-        let (identity, watch) = Watch::new(client, NODE, limits, metrics.clone());
-        let mut running = JoinSet::new();
-        running.spawn(async { match watch.run().await {} });
-        Self {
-            kube,
-            identity,
-            metrics,
-            _watch: running,
-        }
+    fn with(kube: FakeKube, limits: Limits) -> Self {
+        let settings = Settings {
+            watch: limits,
+            ..callers::settings()
+        };
+        let callers = Callers::open(&kube, settings);
+        Self { kube, callers }
     }
 
     /// A watch that is open on one pod, `a` at 10.0.0.1.
     async fn watching() -> Self {
         let kube = FakeKube::start().await;
         kube.apply(pod("a", "10.0.0.1"));
-        let fixture = Self::with(kube, Limits::default()).await;
+        let fixture = Self::with(kube, Limits::default());
         fixture.kube.called(Verb::Watch, 1).await;
         assert_eq!(fixture.uid_at("10.0.0.1").await.unwrap(), "uid-of-shop-a");
         fixture
     }
 
     async fn caller_within(&self, address: &str, patience: Duration) -> Result<String, Error> {
-        let local = "169.254.170.23".parse().unwrap();
-        let deadline = Instant::now() + patience;
-        let caller = self.identity.caller(ip(address), local, deadline).await?;
-        Ok(caller.pod().to_string())
+        self.callers.uid_by(None, address, None, patience).await
     }
 
     async fn uid_at(&self, address: &str) -> Result<String, Error> {
@@ -65,7 +52,7 @@ impl Fixture {
     }
 
     async fn until_unknown(&self, address: &str) {
-        let mut changes = self.identity.changes();
+        let mut changes = self.callers.identity.changes();
         let gone = async {
             while self.answer_now(address).await != Err(Error::Unknown(ip(address))) {
                 changes.changed().await.unwrap();
@@ -93,7 +80,9 @@ impl Fixture {
     }
 
     fn lost(&self, reason: Reason) -> u64 {
-        self.metrics
+        self.callers
+            .metrics
+            .pods
             .lost
             .get_or_create(&LostLabels { reason })
             .get()
@@ -118,13 +107,13 @@ async fn nothing_is_answered_before_the_first_list_and_callers_wait_for_it() {
     let kube = FakeKube::start().await;
     kube.apply(pod("a", "10.0.0.1"));
     kube.fail_next(Verb::List, Fault::Slow(SILENCE));
-    let fixture = Fixture::with(kube, Limits::default()).await;
+    let fixture = Fixture::with(kube, Limits::default());
     assert_eq!(fixture.answer_now("10.0.0.1").await, Err(Error::NotSynced));
-    assert_eq!(fixture.identity.pods(), None);
-    assert_eq!(fixture.identity.watch_age(), None);
+    assert_eq!(fixture.callers.identity.pods(), None);
+    assert_eq!(fixture.callers.identity.watch_age(), None);
     assert_eq!(fixture.uid_at("10.0.0.1").await.unwrap(), "uid-of-shop-a");
-    fixture.identity.synced().await;
-    assert_eq!(fixture.identity.pods(), Some(1));
+    fixture.callers.identity.synced().await;
+    assert_eq!(fixture.callers.identity.pods(), Some(1));
 }
 
 #[tokio::test]
@@ -280,8 +269,8 @@ async fn an_overloaded_server_is_a_failure_that_is_told_at_once() {
         let kube = FakeKube::start().await;
         kube.apply(pod("a", "10.0.0.1"));
         kube.fail_next(Verb::List, Fault::Status(status));
-        let fixture = Fixture::with(kube, Limits::default()).await;
-        fixture.identity.synced().await;
+        let fixture = Fixture::with(kube, Limits::default());
+        fixture.callers.identity.synced().await;
         fixture.still_follows().await;
         assert_eq!(fixture.lost(Reason::Failing), 1, "{status}");
     }
@@ -318,7 +307,7 @@ async fn a_server_that_stalls_is_asked_again() {
         answer: SILENCE,
         silence: PATIENCE,
     };
-    let fixture = Fixture::with(kube, limits).await;
+    let fixture = Fixture::with(kube, limits);
     fixture.kube.called(Verb::Watch, 2).await;
     fixture.still_follows().await;
     assert_eq!(fixture.lost(Reason::Silent), 2);
@@ -332,7 +321,7 @@ async fn a_watch_that_falls_silent_resumes_on_another_connection() {
         silence: SILENCE,
         ..Limits::default()
     };
-    let fixture = Fixture::with(kube, limits).await;
+    let fixture = Fixture::with(kube, limits);
     fixture.kube.called(Verb::Watch, 2).await;
     fixture.still_follows().await;
     assert_eq!(fixture.count(Verb::List), 1);
@@ -345,8 +334,8 @@ async fn a_malformed_pod_harms_only_itself_and_is_counted_once() {
     kube.apply(pod("bad", "10.0.0.5").edit(|pod| pod["metadata"]["uid"] = 7.into()));
     kube.apply(pod("worse", "10.0.0.6").edit(|pod| pod["status"] = "gone".into()));
     kube.apply(pod("odd", "10.0.0.4").edit(|pod| pod["spec"]["hostNetwork"] = "no".into()));
-    let fixture = Fixture::with(kube, Limits::default()).await;
-    fixture.identity.synced().await;
+    let fixture = Fixture::with(kube, Limits::default());
+    fixture.callers.identity.synced().await;
     fixture.still_follows().await;
     for address in ["10.0.0.4", "10.0.0.5"] {
         let answer = fixture.answer_now(address).await;
@@ -354,9 +343,9 @@ async fn a_malformed_pod_harms_only_itself_and_is_counted_once() {
     }
     fixture.kube.interrupt(Interruption::Error(410));
     fixture.kube.called(Verb::Watch, 2).await;
-    assert_eq!(fixture.metrics.refused_pods.get(), 2);
+    assert_eq!(fixture.callers.metrics.pods.refused_pods.get(), 2);
     fixture.kube.apply(pod("bad", "10.0.0.5"));
-    let mut changes = fixture.identity.changes();
+    let mut changes = fixture.callers.identity.changes();
     let healed = async {
         while fixture.answer_now("10.0.0.5").await.is_err() {
             changes.changed().await.unwrap();
@@ -368,7 +357,7 @@ async fn a_malformed_pod_harms_only_itself_and_is_counted_once() {
 #[tokio::test]
 async fn a_bookmark_moves_the_place_to_resume_at_and_is_no_change() {
     let fixture = Fixture::watching().await;
-    let changes = fixture.identity.changes();
+    let changes = fixture.callers.identity.changes();
     fixture.kube.interrupt(Interruption::Bookmark);
     fixture.kube.interrupt(Interruption::End);
     fixture.kube.called(Verb::Watch, 2).await;
@@ -380,5 +369,5 @@ async fn a_bookmark_moves_the_place_to_resume_at_and_is_no_change() {
         .collect();
     assert_eq!(versions, ["1", "2"]);
     assert!(!changes.has_changed().unwrap());
-    assert!(fixture.identity.watch_age().unwrap() < PATIENCE);
+    assert!(fixture.callers.identity.watch_age().unwrap() < PATIENCE);
 }

@@ -2,4 +2,5 @@
 
 mod demo;
 mod network;
+mod paths;
 mod pods;

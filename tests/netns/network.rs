@@ -323,7 +323,7 @@ async fn missing_privilege_is_refused_with_what_to_do() -> Result {
 }
 
 /// Takes all capabilities from the calling thread, and from no other.
-fn drop_capabilities() -> io::Result<()> {
+pub(crate) fn drop_capabilities() -> io::Result<()> {
     // _LINUX_CAPABILITY_VERSION_3 and this thread; then effective, permitted and
     // inheritable, twice 32 bits each (capset(2)).
     let header = [0x2008_0522_u32, 0];

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -15,16 +16,17 @@ use credlet::associations::{Associations, Error, Known, Source};
 use credlet::broker::Broker;
 use credlet::clock::Clock;
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
-use credlet::identity::watch::{self, Watch};
 use credlet::model::{Association, Credentials, Secret, ServiceAccount, Session};
 use credlet::serve::{self, Limits, Listeners, Prefer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake_kube::{FakeKube, NODE, Pod};
+use crate::callers::{self, Callers};
+use crate::fake_kube::{FakeKube, Pod};
 use crate::node::{Namespace, netlink};
 
 /// Where the front door listens.
@@ -77,21 +79,15 @@ const LO: u32 = 1;
 impl Front {
     /// Opens on `port`, once all pods are known; 0 takes a free one.
     pub async fn open(port: u16, pods: &Pods, limits: Limits) -> Self {
-        let mut behind = JoinSet::new();
         let kube = FakeKube::start().await;
         for (address, account) in pods {
             let name = format!("pod-{}", address.to_string().replace('.', "-"));
             let pod = Pod::new(account.namespace(), &name).account(account.name());
             kube.apply(pod.addresses([&*address.to_string()]));
         }
-        let client = client(&kube);
-        let (identity, watch) = Watch::new(
-            client,
-            NODE,
-            watch::Limits::default(),
-            watch::Metrics::default(),
-        );
-        behind.spawn(async { match watch.run().await {} });
+        let callers = Callers::open(&kube, callers::settings());
+        let identity = callers.identity.clone();
+        let mut behind = callers.into_tasks();
         identity.synced().await;
 
         let upstream = Arc::new(Upstream::default());
@@ -104,7 +100,14 @@ impl Front {
             .expect("a namespace of `namespace()`");
         let address = listeners.addresses()[0];
         let (metrics, leave) = (serve::Metrics::default(), CancellationToken::new());
-        let door = serve::run(listeners, broker, limits, metrics.clone(), leave.clone());
+        let door = serve::run(
+            listeners,
+            ingress,
+            broker,
+            limits,
+            metrics.clone(),
+            leave.clone(),
+        );
         Self {
             address,
             metrics,
@@ -129,9 +132,8 @@ impl Drop for Front {
     }
 }
 
-fn client(kube: &FakeKube) -> kube::Client {
-    let url = kube.url().parse().expect("a URL");
-    kube::Client::try_from(kube::Config::new(url)).expect("plain HTTP needs nothing")
+fn ingress(stream: &TcpStream) -> Option<u32> {
+    netsetup::ingress(stream.as_fd(), stream.peer_addr().ok()?.ip())
 }
 
 /// Room enough for any test, and deadlines of the real agent.

@@ -1,8 +1,10 @@
 //! What credlet is tested with: stand-ins for what it talks to, a node to run it on,
 //! and a pod's view of it.
 
+pub mod callers;
 pub mod client;
 pub mod fake_aws;
+pub mod fake_kernel;
 pub mod fake_kube;
 pub mod front;
 pub mod node;

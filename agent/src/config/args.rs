@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{LinkKind, LogFormat, LogLevel, StsEndpoints};
+use super::{IdentityMode, LinkKind, LogFormat, LogLevel, StsEndpoints};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
 const SESSION_DURATION: std::ops::RangeInclusive<Duration> =
@@ -80,6 +80,24 @@ pub(super) struct RunArgs {
     /// Which STS endpoint answers for the region
     #[arg(long, env = "AWS_STS_REGIONAL_ENDPOINTS", value_enum, default_value_t = StsEndpoints::Regional)]
     pub(super) sts_regional_endpoints: StsEndpoints,
+    /// What a caller must show: its own address, a service account token, or both
+    #[arg(long, env = "CREDLET_IDENTITY", value_enum, default_value_t = IdentityMode::Address)]
+    pub(super) identity: IdentityMode,
+    /// An audience of tokens that are accepted; can be given several times
+    #[arg(
+        long,
+        env = "CREDLET_TOKEN_AUDIENCE",
+        value_delimiter = ',',
+        default_value = "pods.eks.amazonaws.com"
+    )]
+    pub(super) token_audience: Vec<String>,
+    /// How long the API server may be silent before an address alone names no pod,
+    /// where the network shows no path for each pod
+    #[arg(long, env = "CREDLET_MAX_POD_STALENESS", default_value = "5m", value_parser = duration)]
+    pub(super) max_pod_staleness: Duration,
+    /// Keeps the cluster's token keys (public ones) here across restarts
+    #[arg(long, env = "CREDLET_STATE_DIR")]
+    pub(super) state_dir: Option<PathBuf>,
     /// A kubeconfig file [default: in-cluster, then the usual file]
     #[arg(long, env = "CREDLET_KUBECONFIG")]
     pub(super) kubeconfig: Option<PathBuf>,
@@ -141,10 +159,18 @@ fn host(text: &str) -> Result<IpAddr, String> {
     Ok(address)
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<jiff::SignedDuration>();
+    let duration = duration.map(Duration::try_from);
+    let Ok(Ok(duration)) = duration else {
+        return Err("not a duration, such as 5m".to_owned());
+    };
+    Ok(duration)
+}
+
 fn session_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "not a duration from 30m to 12h".to_owned();
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    let duration = duration(text).map_err(|_| wrong())?;
     if !SESSION_DURATION.contains(&duration) || duration.subsec_nanos() != 0 {
         return Err(wrong());
     }

@@ -1,12 +1,15 @@
-//! The pure index: address -> [`Caller`].
+//! The pure index: who owns an address, and which pods live.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::Error;
+use self::gone::Gone;
 use crate::model::{Invalid, PodUid, ServiceAccount};
 
+mod gone;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +17,7 @@ mod tests;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     pod: PodUid,
+    name: Arc<str>,
     account: ServiceAccount,
 }
 
@@ -21,6 +25,11 @@ impl Caller {
     /// The calling pod.
     pub fn pod(&self) -> &PodUid {
         &self.pod
+    }
+
+    /// Its name, in the namespace of its account.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its service account.
@@ -43,12 +52,16 @@ pub struct Report {
     pub account: String,
     /// `spec.hostNetwork`.
     pub network: Network,
-    /// `status.phase`.
+    /// `status.phase` and `metadata.deletionTimestamp`.
     pub life: Life,
     /// `status.podIP` and `status.podIPs`.
     pub addresses: Vec<String>,
     /// `status.hostIPs`.
     pub node_addresses: Vec<String>,
+    /// The latest moment that the status mentions, by the node's clock and to
+    /// the second: the kubelet saw the pod's addresses then or later. `None`
+    /// where it mentions none.
+    pub as_of: Option<SystemTime>,
 }
 
 /// Whose addresses a pod has.
@@ -66,9 +79,11 @@ pub enum Network {
 /// Whether a pod can still call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Life {
-    /// It can, a terminating pod included.
+    /// It can.
     #[default]
     Live,
+    /// It can, until its containers have ended; its address may go any moment.
+    Terminating,
     /// It has succeeded or failed: its containers never run again, and its
     /// address may be another's already.
     Over,
@@ -99,53 +114,87 @@ pub enum Outcome {
     Flawed(Flaw),
 }
 
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// No live pod claims it.
+    Nobody,
+    /// The node's: it names no pod.
+    Node,
+    /// This one live pod's.
+    Pod(&'a Pod, &'a Caller),
+    /// More than one live pod claims it.
+    Several,
+    /// One live pod's, of which what is reported cannot be used.
+    Unusable(Flaw),
+}
+
+/// What is known of the pod of a UID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resident<'a> {
+    /// Nothing: another node's, or one that was never reported, or so long ago
+    /// that it is forgotten.
+    Unknown,
+    /// It was here and lives no more.
+    Gone,
+    /// It lives here.
+    Live(&'a Pod, &'a Caller),
+}
+
 /// Names a pod among those that exist at one time. Its UID does not: a garbled
 /// one must not keep the pod from being found, replaced and deleted.
 type Name = (String, String);
 
-/// The live pods of one node, by name and by address.
+/// The live pods of one node, by name, by address and by UID.
 #[derive(Debug, Default)]
 pub struct PodIndex {
     pods: HashMap<Name, Pod>,
     /// Never an empty list, and hardly ever more than one name.
     claims: HashMap<IpAddr, Vec<Name>>,
+    uids: HashMap<PodUid, Name>,
+    gone: Gone,
 }
 
+/// A live pod.
 #[derive(Debug, PartialEq, Eq)]
-struct Pod {
-    standing: Standing,
+pub struct Pod {
+    network: Network,
+    /// What it is known as, if that can be used.
+    caller: Result<Caller, Flaw>,
     /// Canonical and distinct.
     addresses: Vec<IpAddr>,
     flaw: Option<Flaw>,
-}
-
-/// What the owner of an address is answered.
-#[derive(Debug, PartialEq, Eq)]
-enum Standing {
-    Caller(Caller),
-    /// On the host network: its addresses name no pod.
-    Node,
-    Unusable(Flaw),
+    as_of: Option<SystemTime>,
 }
 
 impl PodIndex {
     /// Adds a pod, or replaces the one of its name; one whose life is over is
     /// removed.
     pub fn apply(&mut self, report: Report) -> Outcome {
-        if report.life == Life::Over {
-            return self.remove(report);
+        match report.life {
+            Life::Over => return self.remove(report),
+            Life::Live | Life::Terminating => {}
         }
         let pod = Pod::new(&report);
         let name = (report.namespace, report.name);
-        if self.pods.get(&name) == Some(&pod) {
+        if let Some(known) = self.pods.get_mut(&name)
+            && known.says_what_says(&pod)
+        {
+            known.as_of = pod.as_of;
             return Outcome::Same;
         }
-        self.forget(&name);
+        let before = self.forget(&name);
         for address in &pod.addresses {
             self.claims.entry(*address).or_default().push(name.clone());
         }
+        if let Ok(caller) = &pod.caller {
+            self.uids.insert(caller.pod.clone(), name.clone());
+        }
         let outcome = pod.flaw.map_or(Outcome::Changed, Outcome::Flawed);
         self.pods.insert(name, pod);
+        if let Some(before) = before {
+            self.bury(before);
+        }
         outcome
     }
 
@@ -153,7 +202,21 @@ impl PodIndex {
     pub fn remove(&mut self, report: Report) -> Outcome {
         match self.forget(&(report.namespace, report.name)) {
             None => Outcome::Same,
-            Some(_) => Outcome::Changed,
+            Some(pod) => {
+                self.bury(pod);
+                Outcome::Changed
+            }
+        }
+    }
+
+    /// Takes over from the index before it, when all pods were listed anew: of
+    /// its pods, those that are not listed have gone.
+    pub fn succeed(&mut self, before: &Self) {
+        self.gone = before.gone.clone();
+        for uid in before.uids.keys() {
+            if !self.uids.contains_key(uid) {
+                self.gone.insert(uid.clone());
+            }
         }
     }
 
@@ -167,39 +230,75 @@ impl PodIndex {
                 }
             }
         }
+        if let Ok(caller) = &pod.caller
+            && self.uids.get(&caller.pod) == Some(name)
+        {
+            self.uids.remove(&caller.pod);
+        }
         Some(pod)
     }
 
-    /// The one live pod that owns the canonical address `peer`. In constant
-    /// time, however many pods there are.
-    pub fn caller(&self, peer: IpAddr) -> Result<Caller, Error> {
-        let names = self.claims.get(&peer).map_or(&[][..], Vec::as_slice);
-        let standing = |name| &self.pods[name].standing;
+    /// Remembers that a pod which was forgotten has gone, unless it is here anew.
+    fn bury(&mut self, pod: Pod) {
+        if let Ok(caller) = pod.caller
+            && !self.uids.contains_key(&caller.pod)
+        {
+            self.gone.insert(caller.pod);
+        }
+    }
+
+    /// Whose the canonical address is. In constant time, however many pods
+    /// there are.
+    pub fn owner(&self, address: IpAddr) -> Owner<'_> {
+        let names = self.claims.get(&address).map_or(&[][..], Vec::as_slice);
         match names {
-            [] => Err(Error::Unknown(peer)),
-            [name] => match standing(name) {
-                Standing::Caller(caller) => Ok(caller.clone()),
-                Standing::Node => Err(Error::Node(peer)),
-                Standing::Unusable(flaw) => Err(Error::Unusable(peer, flaw.to_string())),
-            },
+            [] => Owner::Nobody,
+            [name] => {
+                let pod = &self.pods[name];
+                match (pod.network, &pod.caller) {
+                    (Network::Node, _) => Owner::Node,
+                    (Network::Pod | Network::Unclear, Ok(caller)) => Owner::Pod(pod, caller),
+                    (Network::Pod | Network::Unclear, Err(flaw)) => Owner::Unusable(*flaw),
+                }
+            }
             several => {
-                let is_node = several.iter().any(|name| *standing(name) == Standing::Node);
-                Err(if is_node {
-                    Error::Node(peer)
+                let is_node = |name| self.pods[name].network == Network::Node;
+                if several.iter().any(is_node) {
+                    Owner::Node
                 } else {
-                    Error::Ambiguous(peer)
-                })
+                    Owner::Several
+                }
             }
         }
     }
 
-    /// The accounts of all live pods that have or will have an address of their own.
+    /// The pod of a UID. In constant time.
+    pub fn resident(&self, uid: &PodUid) -> Resident<'_> {
+        let live = self.uids.get(uid).map(|name| &self.pods[name]);
+        match live.map(|pod| (pod, &pod.caller)) {
+            Some((pod, Ok(caller))) => Resident::Live(pod, caller),
+            Some((_, Err(_))) | None if self.gone.contains(uid) => Resident::Gone,
+            Some((_, Err(_))) | None => Resident::Unknown,
+        }
+    }
+
+    /// Every address that one live pod owns, with the pod, in no order.
+    pub fn owned(&self) -> impl Iterator<Item = (IpAddr, &Pod, &Caller)> {
+        self.claims
+            .keys()
+            .filter_map(|address| match self.owner(*address) {
+                Owner::Pod(pod, caller) => Some((*address, pod, caller)),
+                Owner::Nobody | Owner::Node | Owner::Several | Owner::Unusable(_) => None,
+            })
+    }
+
+    /// The accounts of all live pods that can be told who they are.
     pub fn accounts(&self) -> HashSet<ServiceAccount> {
-        let account = |pod: &Pod| match &pod.standing {
-            Standing::Caller(caller) => Some(caller.account.clone()),
-            Standing::Node | Standing::Unusable(_) => None,
-        };
-        self.pods.values().filter_map(account).collect()
+        let callers = self
+            .pods
+            .values()
+            .filter_map(|pod| pod.caller.as_ref().ok());
+        callers.map(|caller| caller.account.clone()).collect()
     }
 
     /// How many live pods are known, those that are refused included.
@@ -223,25 +322,16 @@ impl PodIndex {
 
 impl Pod {
     fn new(report: &Report) -> Self {
-        let (standing, reported) = match report.network {
+        let (caller, reported) = match report.network {
             Network::Node => {
                 let all = [&report.addresses[..], &report.node_addresses].concat();
-                (Standing::Node, all)
+                (caller(report), all)
             }
-            Network::Pod => {
-                let standing = caller(report).map_or_else(
-                    |invalid| Standing::Unusable(invalid.into()),
-                    Standing::Caller,
-                );
-                (standing, report.addresses.clone())
-            }
-            Network::Unclear => (Standing::Unusable(Flaw::Network), report.addresses.clone()),
+            Network::Pod => (caller(report), report.addresses.clone()),
+            Network::Unclear => (Err(Flaw::Network), report.addresses.clone()),
         };
         let mut addresses = Vec::with_capacity(2);
-        let mut flaw = match standing {
-            Standing::Caller(_) | Standing::Node => None,
-            Standing::Unusable(flaw) => Some(flaw),
-        };
+        let mut flaw = caller.as_ref().err().copied();
         for text in &reported {
             match text.parse::<IpAddr>() {
                 Err(_) => flaw = flaw.or(Some(Flaw::Address)),
@@ -254,16 +344,49 @@ impl Pod {
             }
         }
         Self {
-            standing,
+            network: report.network,
+            caller,
             addresses,
             flaw,
+            as_of: report.as_of,
         }
+    }
+
+    /// Whose addresses it has.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Its addresses; on the host network those of the node that it knows.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// See [`Report::as_of`].
+    pub fn as_of(&self) -> Option<SystemTime> {
+        self.as_of
+    }
+
+    /// The same but for when it was said.
+    fn says_what_says(&self, other: &Self) -> bool {
+        let Self {
+            network,
+            caller,
+            addresses,
+            flaw,
+            as_of: _,
+        } = self;
+        *network == other.network
+            && *caller == other.caller
+            && *addresses == other.addresses
+            && *flaw == other.flaw
     }
 }
 
-fn caller(report: &Report) -> Result<Caller, Invalid> {
+fn caller(report: &Report) -> Result<Caller, Flaw> {
     Ok(Caller {
         pod: PodUid::new(&report.uid)?,
+        name: report.name.as_str().into(),
         account: ServiceAccount::new(&report.namespace, &report.account)?,
     })
 }

@@ -108,7 +108,7 @@ pub enum Flaw {
 }
 
 /// What the room needs to be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Of which a token must have one.
     pub audiences: Vec<String>,

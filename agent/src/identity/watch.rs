@@ -13,7 +13,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, pin_mut};
@@ -21,19 +21,20 @@ use kube::core::params::{ListParams, WatchParams};
 use kube::core::{ObjectList, WatchEvent};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 pub use self::connect::{ConnectError, connect};
+pub use self::fresh::Reader;
 use self::lost::{Lost, Next};
 pub use self::lost::{LostLabels, Reason};
 use self::wire::{PodObject, pods};
 use super::backoff::Backoff;
 use super::pods::{Outcome, PodIndex, Report};
-use super::{Identity, Known};
+use super::{Known, Shared};
 
 mod connect;
+mod fresh;
 mod lost;
 mod wire;
 
@@ -76,8 +77,7 @@ pub struct Watch {
     fields: String,
     limits: Limits,
     metrics: Metrics,
-    known: Arc<RwLock<Known>>,
-    changes: watch::Sender<u64>,
+    shared: Arc<Shared>,
     health: Health,
     backoff: Backoff,
 }
@@ -89,26 +89,23 @@ enum Health {
 }
 
 impl Watch {
-    /// An index that knows nothing yet of the pods of the node `node`, and the
-    /// watch that fills it.
-    pub fn new(client: Client, node: &str, limits: Limits, metrics: Metrics) -> (Identity, Self) {
-        let known = Arc::new(RwLock::new(Known::default()));
-        let (changes, receiver) = watch::channel(0);
-        let identity = Identity {
-            known: Arc::clone(&known),
-            changes: receiver,
-        };
-        let watch = Self {
+    /// Fills the index with the pods of the node `node`.
+    pub(super) fn new(
+        client: Client,
+        node: &str,
+        limits: Limits,
+        metrics: Metrics,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
             client,
             fields: format!("spec.nodeName={node}"),
             limits,
             metrics,
-            known,
-            changes,
+            shared,
             health: Health::Well,
             backoff: Backoff::default(),
-        };
-        (identity, watch)
+        }
     }
 
     /// Follows the API server for the life of the process, whatever it does.
@@ -217,14 +214,19 @@ impl Watch {
             }
         }
         let count = index.len();
-        let before = self.publish(|known| known.pods.replace(index));
+        let before = self.publish(|known| {
+            if let Some(before) = &known.pods {
+                index.succeed(before);
+            }
+            known.pods.replace(index)
+        });
         for ((namespace, name), flaw) in flawed {
             let is_old = |before: &PodIndex| before.agrees_on_flaw(&namespace, &name, flaw);
             if !before.as_ref().is_some_and(is_old) {
                 self.refused(&namespace, &name, &flaw);
             }
         }
-        self.changes.send_modify(|version| *version += 1);
+        self.shared.changed();
         if before.is_none() {
             info!(pods = count, "the pods of this node are known");
         }
@@ -242,11 +244,11 @@ impl Watch {
             Outcome::Changed => {}
             Outcome::Flawed(flaw) => self.refused(&namespace, &name, &flaw),
         }
-        self.changes.send_modify(|version| *version += 1);
+        self.shared.changed();
     }
 
     fn publish<T>(&self, publish: impl FnOnce(&mut Known) -> T) -> T {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.write();
         known.heard = Some(Instant::now());
         publish(&mut known)
     }

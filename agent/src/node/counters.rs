@@ -2,8 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 
-use crate::identity::watch;
-use crate::{aws, serve};
+use crate::{aws, identity, serve};
 
 /// One for each room that counts; clones count together.
 #[derive(Clone, Default)]
@@ -12,8 +11,8 @@ pub(super) struct Counters {
     pub(super) serve: serve::Metrics,
     /// Calls to AWS.
     pub(super) aws: aws::Metrics,
-    /// The pod watch.
-    pub(super) pods: watch::Metrics,
+    /// Who is calling.
+    pub(super) identity: identity::Metrics,
     /// Repairs of the node's network.
     pub(super) network_repairs: Counter,
 }

@@ -16,6 +16,7 @@ use super::counters::Counters;
 use super::rooms::Rooms;
 use crate::associations::eks::Eks;
 use crate::associations::file::File;
+use crate::identity;
 
 /// Everything under its name.
 pub(super) struct Metrics {
@@ -28,6 +29,8 @@ pub(super) struct Metrics {
 struct Gauges {
     pods: Gauge,
     watch_age: Seconds,
+    paths: Family<StateLabels, Gauge>,
+    keys_age: Seconds,
     association_age: Seconds,
     association_file_outdated: Gauge,
     credentials: Family<StateLabels, Gauge>,
@@ -48,7 +51,7 @@ impl Metrics {
         let Counters {
             serve,
             aws,
-            pods,
+            identity,
             network_repairs,
         } = counters;
         let gauges = Gauges::default();
@@ -98,27 +101,7 @@ impl Metrics {
             Unit::Seconds,
             gauges.shortest.clone(),
         );
-        it.register(
-            "pods",
-            "Pods of this node that are known",
-            gauges.pods.clone(),
-        );
-        it.register(
-            "pods_refused",
-            "Pods, or addresses of theirs, that cannot be used",
-            pods.refused_pods,
-        );
-        it.register(
-            "pod_watch_lost",
-            "Lists and watches that ended before their time by reason",
-            pods.lost,
-        );
-        it.register_with_unit(
-            "pod_watch_age",
-            "Time since the API server last said anything about pods",
-            Unit::Seconds,
-            gauges.watch_age.clone(),
-        );
+        name_identity(it, identity, &gauges);
         it.register_with_unit(
             "association_age",
             "Age of the oldest association from EKS in use",
@@ -173,6 +156,22 @@ impl Metrics {
         gauges
             .watch_age
             .set(identity.watch_age().unwrap_or_default().as_secs_f64());
+        let identity::paths::Counts {
+            known,
+            hidden,
+            unconfirmed,
+        } = identity.paths();
+        set_states(
+            &gauges.paths,
+            [
+                ("Known", known),
+                ("Hidden", hidden),
+                ("Unconfirmed", unconfirmed),
+            ],
+        );
+        gauges
+            .keys_age
+            .set(identity.keys_age().unwrap_or_default().as_secs_f64());
         gauges
             .association_age
             .set(age(eks.as_ref().and_then(Eks::oldest)));
@@ -180,20 +179,75 @@ impl Metrics {
         gauges.association_file_outdated.set(outdated.into());
 
         let standing = vault.standing();
-        for (state, entries) in [
-            ("Pending", standing.pending),
-            ("Fresh", standing.fresh),
-            ("Stale", standing.stale),
-            ("Failed", standing.failed),
-        ] {
-            gauges
-                .credentials
-                .get_or_create(&StateLabels { state })
-                .set(count(entries));
-        }
+        set_states(
+            &gauges.credentials,
+            [
+                ("Pending", standing.pending),
+                ("Fresh", standing.fresh),
+                ("Stale", standing.stale),
+                ("Failed", standing.failed),
+            ],
+        );
         gauges
             .shortest
             .set(standing.shortest.unwrap_or_default().as_secs_f64());
+    }
+}
+
+/// Who is calling.
+fn name_identity(it: &mut Registry, counters: identity::Metrics, gauges: &Gauges) {
+    let identity::Metrics {
+        pods,
+        paths,
+        tokens: _,
+    } = counters;
+    it.register(
+        "pods",
+        "Pods of this node that are known",
+        gauges.pods.clone(),
+    );
+    it.register(
+        "pods_refused",
+        "Pods, or addresses of theirs, that cannot be used",
+        pods.refused_pods,
+    );
+    it.register(
+        "pod_watch_lost",
+        "Lists and watches that ended before their time by reason",
+        pods.lost,
+    );
+    it.register_with_unit(
+        "pod_watch_age",
+        "Time since the API server last said anything about pods",
+        Unit::Seconds,
+        gauges.watch_age.clone(),
+    );
+    it.register(
+        "pod_addresses",
+        "Addresses of pods by whether the path to their pod is known",
+        gauges.paths.clone(),
+    );
+    it.register(
+        "pod_confirmations",
+        "Reads of pods whose path was not known to be theirs by outcome",
+        paths.confirmations,
+    );
+    it.register_with_unit(
+        "token_keys_age",
+        "Age of the keys that tokens are verified by",
+        Unit::Seconds,
+        gauges.keys_age.clone(),
+    );
+}
+
+fn set_states<const N: usize>(
+    family: &Family<StateLabels, Gauge>,
+    states: [(&'static str, usize); N],
+) {
+    for (state, entries) in states {
+        family
+            .get_or_create(&StateLabels { state })
+            .set(count(entries));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use super::supervise::Supervisor;
-use super::{Error, Outside, ended};
+use super::{Error, Outside, ended, kernel};
 use crate::associations::eks::Eks;
 use crate::associations::file::File;
 use crate::associations::{Associations, Source};
@@ -13,8 +13,7 @@ use crate::clock::Clock;
 use crate::config::{AssociationSource, Config};
 use crate::credentials::Vault;
 use crate::credentials::sts::Sts;
-use crate::identity::Identity;
-use crate::identity::watch::{Limits, Watch};
+use crate::identity::{self, Identity, tokens, watch};
 
 /// What answers callers, and its parts for those who look at them.
 pub(super) struct Rooms {
@@ -37,6 +36,7 @@ impl Rooms {
     pub(super) fn open(
         config: &Config,
         outside: Outside,
+        network: kernel::Opened,
         counters: &Counters,
         supervisor: &mut Supervisor,
     ) -> Result<Self, Error> {
@@ -45,13 +45,32 @@ impl Rooms {
             aws,
             clock,
         } = outside;
-        let (identity, watch) = Watch::new(
-            api_server,
-            &config.node_name,
-            Limits::default(),
-            counters.pods.clone(),
-        );
-        supervisor.spawn("pod watch", watch.run());
+        let kernel::Opened {
+            kernel,
+            changes,
+            driver,
+        } = network;
+        supervisor.spawn("kernel", driver);
+        let settings = identity::Settings {
+            node: config.node_name.clone(),
+            mode: config.identity,
+            max_pod_staleness: config.max_pod_staleness,
+            tokens: tokens::Settings {
+                audiences: config.token_audiences.clone(),
+                state_dir: config.state_dir.clone(),
+            },
+            watch: watch::Limits::default(),
+        };
+        let outside = identity::Outside {
+            client: api_server,
+            kernel,
+            changes,
+            clock,
+        };
+        let (identity, tasks) = Identity::new(outside, settings, counters.identity.clone());
+        for (name, task) in tasks {
+            supervisor.spawn(name, task);
+        }
 
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         let (mut eks, mut file) = (None, None);

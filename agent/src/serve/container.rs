@@ -8,12 +8,15 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{CONNECTION, FORWARDED, HOST, HeaderName, HeaderValue, VIA};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA,
+};
 use hyper::{Method, Request, Response};
 use tokio::time::Instant;
 
 use super::wire::{self, Refusal};
 use super::{LAST_CALL, Visit};
+use crate::model::Credentials;
 
 const PATH: &str = "/v1/credentials";
 
@@ -38,7 +41,7 @@ pub(super) async fn answer<B: Body>(
     visit.hear(arrived);
     let house = &visit.house;
     let credentials = match inspect(&visit, &request) {
-        Ok(()) => ask(&visit, arrived).await,
+        Ok(token) => ask(&visit, token, arrived).await,
         Err(refusal) => Err(refusal),
     };
     let mut response = match credentials {
@@ -49,7 +52,7 @@ pub(super) async fn answer<B: Body>(
         }
         Err(refusal) => {
             let (status, reason) = refusal.verdict();
-            let (peer, refusal) = (visit.peer, refusal);
+            let peer = visit.origin.peer();
             tracing::debug!(%peer, %refusal, "refused");
             house
                 .counted
@@ -66,19 +69,27 @@ pub(super) async fn answer<B: Body>(
 
 /// The deadline is the broker's to keep; if it does not, the caller gets its
 /// answer all the same.
-async fn ask(visit: &Visit, arrived: Instant) -> Result<Arc<crate::model::Credentials>, Refusal> {
+async fn ask(
+    visit: &Visit,
+    token: Option<&str>,
+    arrived: Instant,
+) -> Result<Arc<Credentials>, Refusal> {
     let deadline = arrived + visit.house.limits.answer;
     let asked = visit
         .house
         .broker
-        .credentials(visit.peer, visit.local, deadline);
+        .credentials(&visit.origin, token, deadline);
     match tokio::time::timeout_at(deadline + LAST_CALL / 20, asked).await {
         Ok(answered) => answered.map_err(Refusal::Broker),
         Err(_) => Err(Refusal::Overdue),
     }
 }
 
-fn inspect<B: Body>(visit: &Visit, request: &Request<B>) -> Result<(), Refusal> {
+/// The token that the request brings, if it is one that may be answered.
+fn inspect<'a, B: Body>(
+    visit: &Visit,
+    request: &'a Request<B>,
+) -> Result<Option<&'a str>, Refusal> {
     let headers = request.headers();
     if headers.keys().any(|name| PROXIES.contains(name)) {
         return Err(Refusal::Proxied);
@@ -87,7 +98,7 @@ fn inspect<B: Body>(visit: &Visit, request: &Request<B>) -> Result<(), Refusal> 
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(Refusal::Host);
     };
-    let ours = |host: &str| is_local(host, visit.local, visit.port);
+    let ours = |host: &str| is_local(host, visit.origin.local(), visit.port);
     // In absolute form the authority is what counts (RFC 9112, 3.2.2); both
     // must be ours.
     let authority = request.uri().authority();
@@ -103,7 +114,23 @@ fn inspect<B: Body>(visit: &Visit, request: &Request<B>) -> Result<(), Refusal> 
     if !request.body().is_end_stream() {
         return Err(Refusal::Body);
     }
-    Ok(())
+    token(headers)
+}
+
+/// SDKs send the token raw; people add the scheme that they know.
+fn token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().map_err(|_| Refusal::Authorization)?,
+        (Some(_), Some(_)) => return Err(Refusal::Authorization),
+    };
+    let token = match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => token,
+        Some(_) | None => value,
+    };
+    // An SDK whose token is set to nothing brings none.
+    Ok(Some(token.trim()).filter(|token| !token.is_empty()))
 }
 
 /// Whether `host` is the address that the connection was made to, with its port

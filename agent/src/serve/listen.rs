@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -72,6 +72,10 @@ impl BindError {
     }
 }
 
+/// Tells the index of the link that an accepted connection came in by; `None`
+/// where the kernel does not tell.
+pub type Ingress = fn(&TcpStream) -> Option<u32>;
+
 /// Sockets that listen.
 pub struct Listeners(Vec<TcpListener>);
 
@@ -114,9 +118,14 @@ fn listen(address: SocketAddr, prefer: Prefer, stall: Duration) -> io::Result<Tc
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Accepted sockets inherit these two (tcp(7)).
+    // Accepted sockets inherit these (tcp(7)).
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(stall))?;
+    if address.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
@@ -148,7 +157,7 @@ fn steer(listener: &TcpListener, index: u32) {
         len: 1,
         filter: program.as_mut_ptr(),
     };
-    if let Err(error) = setsockopt(listener, AttachReusePortCbpf, &program) {
+    if let Err(error) = setsockopt(listener, sockopt::AttachReusePortCbpf, &program) {
         tracing::warn!(%error, "cannot choose which of two agents gets new connections");
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelValue;
 use serde::Serialize;
 
+use crate::identity::tokens;
 use crate::model::Credentials;
 use crate::{associations, broker, cache, credentials, identity};
 
@@ -28,6 +29,24 @@ pub enum Reason {
     NodeAddress,
     /// The pod cannot be used.
     UnusablePod,
+    /// Another pod may have the address by now.
+    UnconfirmedAddress,
+    /// The pods are known from too long ago.
+    OutdatedPods,
+    /// A token is required and there is none.
+    NoToken,
+    /// The token is not a good one.
+    BadToken,
+    /// The token cannot be verified now.
+    TokenUnverified,
+    /// The token's pod is not known.
+    UnknownPod,
+    /// The token's pod has gone.
+    GonePod,
+    /// The token's pod is not the one that calls.
+    OtherPod,
+    /// There are several tokens, or one that is no text.
+    Authorization,
     /// The account may use no role.
     NoAssociation,
     /// A source of associations failed.
@@ -77,6 +96,8 @@ pub(super) enum Refusal {
     Method,
     #[error("a request may have no body")]
     Body,
+    #[error("the Authorization header must be, once, a service account token")]
+    Authorization,
 }
 
 impl Refusal {
@@ -94,6 +115,16 @@ impl Refusal {
                     }
                     identity::Error::Node(_) => (StatusCode::FORBIDDEN, Reason::NodeAddress),
                     identity::Error::Unusable(..) => (StatusCode::FORBIDDEN, Reason::UnusablePod),
+                    identity::Error::Unconfirmed(_) => (LATER, Reason::UnconfirmedAddress),
+                    identity::Error::Outdated(_) => (LATER, Reason::OutdatedPods),
+                    identity::Error::NoToken => (StatusCode::FORBIDDEN, Reason::NoToken),
+                    identity::Error::Token(error) => match error {
+                        tokens::Error::Refused(_) => (StatusCode::FORBIDDEN, Reason::BadToken),
+                        tokens::Error::Unavailable(_) => (LATER, Reason::TokenUnverified),
+                    },
+                    identity::Error::UnknownPod(_) => (LATER, Reason::UnknownPod),
+                    identity::Error::GonePod(_) => (StatusCode::FORBIDDEN, Reason::GonePod),
+                    identity::Error::Elsewhere(_) => (StatusCode::FORBIDDEN, Reason::OtherPod),
                 },
                 broker::Error::Association(error) => match error {
                     associations::Error::None(_) => (StatusCode::NOT_FOUND, Reason::NoAssociation),
@@ -117,15 +148,18 @@ impl Refusal {
             Self::Path => (StatusCode::NOT_FOUND, Reason::WrongPath),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Reason::WrongMethod),
             Self::Body => (StatusCode::PAYLOAD_TOO_LARGE, Reason::Body),
+            Self::Authorization => (StatusCode::BAD_REQUEST, Reason::Authorization),
         }
     }
 
     /// What the caller can do about it, where that is not plain from the error.
     fn advice(&self) -> &'static str {
         match self {
-            Self::Broker(broker::Error::Identity(identity::Error::Node(_))) => {
-                "; a pod on the host network has no address of its own: \
-                 give it a network of its own, or use IRSA"
+            Self::Broker(broker::Error::Identity(
+                identity::Error::Node(_) | identity::Error::NoToken,
+            )) => {
+                "; mount a projected service account token and name its file by \
+                 AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
             }
             Self::Broker(_)
             | Self::Overdue
@@ -133,7 +167,8 @@ impl Refusal {
             | Self::Host
             | Self::Path
             | Self::Method
-            | Self::Body => "",
+            | Self::Body
+            | Self::Authorization => "",
         }
     }
 }

@@ -147,14 +147,28 @@ async fn a_body_is_refused_and_the_connection_closed() {
 }
 
 #[tokio::test]
-async fn an_authorization_header_changes_nothing() {
+async fn a_token_that_is_none_is_refused_and_an_empty_one_is_none() {
     apart(async || {
         let front = front().await;
-        let headers = format!(
-            "host: {}\r\nAuthorization: {}\r\n",
-            front.address,
-            "x".repeat(4096)
-        );
+        let host = format!("host: {}\r\n", front.address);
+        let long = "x".repeat(4096);
+        for (lines, code) in [
+            (format!("Authorization: {long}\r\n"), "BadToken"),
+            (format!("Authorization: Bearer {long}\r\n"), "BadToken"),
+            (
+                "Authorization: a\r\nAuthorization: a\r\n".into(),
+                "Authorization",
+            ),
+            ("Authorization: \u{e9}\r\n".into(), "Authorization"),
+        ] {
+            let headers = host.clone() + &lines;
+            let answer = answer_to(front.address, &format!("GET {PATH}"), &headers).await;
+            assert!(
+                answer.contains(&format!("\"code\":\"{code}\"")),
+                "{headers:?} {answer}"
+            );
+        }
+        let headers = host + "Authorization: \r\n";
         let answer = answer_to(front.address, &format!("GET {PATH}"), &headers).await;
         assert_granted(&answer);
     })

@@ -40,12 +40,18 @@ impl Pod {
         self.edit(|pod| pod["spec"]["nodeName"] = name.into())
     }
 
-    /// Sets `podIPs`, and `podIP` to the first of them.
+    /// Sets `podIPs`, and `podIP` to the first of them, as a kubelet does that
+    /// has made the pod's sandbox just now.
     pub fn addresses<'a>(self, addresses: impl IntoIterator<Item = &'a str>) -> Self {
         let ips: Vec<Value> = addresses.into_iter().map(|ip| json!({"ip": ip})).collect();
         self.edit(|pod| {
             pod["status"]["podIP"] = ips.first().map_or(Value::Null, |ip| ip["ip"].clone());
             pod["status"]["podIPs"] = ips.into();
+            pod["status"]["conditions"] = json!([{
+                "type": "PodReadyToStartContainers",
+                "status": "True",
+                "lastTransitionTime": jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
+            }]);
         })
     }
 

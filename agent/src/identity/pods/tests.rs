@@ -33,24 +33,36 @@ fn index(reports: impl IntoIterator<Item = Report>) -> PodIndex {
     index
 }
 
-fn uid_at(index: &PodIndex, address: &str) -> Result<String, Error> {
-    let caller = index.caller(ip(address))?;
-    Ok(caller.pod().to_string())
+fn uid_at<'a>(index: &'a PodIndex, address: &str) -> Result<String, Owner<'a>> {
+    match index.owner(ip(address)) {
+        Owner::Pod(_, caller) => Ok(caller.pod().to_string()),
+        other => Err(other),
+    }
+}
+
+fn resident(index: &PodIndex, uid: &str) -> &'static str {
+    match index.resident(&PodUid::new(uid).unwrap()) {
+        Resident::Unknown => "unknown",
+        Resident::Gone => "gone",
+        Resident::Live(..) => "live",
+    }
 }
 
 #[test]
 fn an_address_names_the_pod_that_owns_it_and_its_account() {
     let index = index([pod("a", &["10.0.0.1"]), pod("b", &["10.0.0.2"])]);
-    let caller = index.caller(ip("10.0.0.2")).unwrap();
+    let Owner::Pod(_, caller) = index.owner(ip("10.0.0.2")) else {
+        panic!("one pod owns it");
+    };
     assert_eq!(caller.pod().to_string(), "uid-of-b");
+    assert_eq!(caller.name(), "b");
     assert_eq!(caller.account().to_string(), "shop/cart");
 }
 
 #[test]
 fn an_address_that_nobody_owns_is_unknown() {
     let index = index([pod("a", &["10.0.0.1"])]);
-    let address = ip("10.0.0.9");
-    assert_eq!(index.caller(address), Err(Error::Unknown(address)));
+    assert_eq!(index.owner(ip("10.0.0.9")), Owner::Nobody);
 }
 
 #[test]
@@ -69,8 +81,7 @@ fn an_address_that_is_reported_twice_is_one_claim() {
 #[test]
 fn two_live_pods_at_one_address_are_both_refused_until_one_has_gone() {
     let mut index = index([pod("a", &["10.0.0.1"]), pod("b", &["10.0.0.1"])]);
-    let address = ip("10.0.0.1");
-    assert_eq!(index.caller(address), Err(Error::Ambiguous(address)));
+    assert_eq!(index.owner(ip("10.0.0.1")), Owner::Several);
     index.remove(pod("a", &[]));
     assert_eq!(uid_at(&index, "10.0.0.1").unwrap(), "uid-of-b");
 }
@@ -91,9 +102,10 @@ fn a_pod_whose_life_is_over_gives_its_address_up() {
 fn a_pod_on_the_host_network_owns_no_address_and_marks_the_nodes() {
     let index = index([host_pod("proxy", &["192.0.2.1"], &["192.0.2.1", "fd00::a"])]);
     for text in ["192.0.2.1", "fd00::a"] {
-        assert_eq!(index.caller(ip(text)), Err(Error::Node(ip(text))));
+        assert_eq!(index.owner(ip(text)), Owner::Node);
     }
-    assert!(index.accounts().is_empty());
+    assert_eq!(index.accounts().len(), 1, "it may call by its token");
+    assert_eq!(resident(&index, "uid-of-proxy"), "live");
 }
 
 #[test]
@@ -102,18 +114,14 @@ fn a_pod_that_claims_the_nodes_address_does_not_get_it() {
         host_pod("proxy", &["192.0.2.1"], &[]),
         pod("liar", &["192.0.2.1"]),
     ]);
-    let address = ip("192.0.2.1");
-    assert_eq!(index.caller(address), Err(Error::Node(address)));
+    assert_eq!(index.owner(ip("192.0.2.1")), Owner::Node);
 }
 
 #[test]
 fn a_pod_that_changed_its_address_is_not_found_by_the_old_one() {
     let mut index = index([pod("a", &["10.0.0.1"])]);
     index.apply(pod("a", &["10.0.0.2"]));
-    assert_eq!(
-        uid_at(&index, "10.0.0.1"),
-        Err(Error::Unknown(ip("10.0.0.1")))
-    );
+    assert_eq!(index.owner(ip("10.0.0.1")), Owner::Nobody);
     assert_eq!(uid_at(&index, "10.0.0.2").unwrap(), "uid-of-a");
 }
 
@@ -126,6 +134,45 @@ fn a_namesake_takes_the_place_of_the_pod_before_it() {
     };
     assert_eq!(index.apply(namesake), Outcome::Changed);
     assert_eq!(uid_at(&index, "10.0.0.1").unwrap(), "second");
+    assert_eq!(resident(&index, "second"), "live");
+    assert_eq!(resident(&index, "uid-of-a"), "gone");
+}
+
+#[test]
+fn a_pod_that_was_deleted_finished_or_is_not_listed_again_has_gone() {
+    let mut before = index([pod("a", &[]), pod("b", &[]), pod("c", &[]), pod("d", &[])]);
+    before.remove(pod("a", &[]));
+    before.apply(Report {
+        life: Life::Over,
+        ..pod("b", &[])
+    });
+    let mut listed = index([pod("d", &[])]);
+    listed.succeed(&before);
+    for gone in ["uid-of-a", "uid-of-b", "uid-of-c"] {
+        assert_eq!(resident(&listed, gone), "gone", "{gone}");
+    }
+    assert_eq!(resident(&listed, "uid-of-d"), "live");
+    assert_eq!(resident(&listed, "uid-of-e"), "unknown");
+}
+
+#[test]
+fn a_pod_that_changes_has_not_gone() {
+    let mut index = index([pod("a", &[])]);
+    index.apply(pod("a", &["10.0.0.1"]));
+    assert_eq!(resident(&index, "uid-of-a"), "live");
+    assert!(!index.gone.contains(&PodUid::new("uid-of-a").unwrap()));
+}
+
+#[test]
+fn a_terminating_pod_lives() {
+    let terminating = Report {
+        life: Life::Terminating,
+        ..pod("a", &["10.0.0.1"])
+    };
+    assert_eq!(
+        uid_at(&index([terminating]), "10.0.0.1").unwrap(),
+        "uid-of-a"
+    );
 }
 
 #[test]
@@ -136,10 +183,10 @@ fn namesakes_in_two_namespaces_are_two_pods() {
     };
     let mut index = index([pod("a", &["10.0.0.1"]), other]);
     index.remove(pod("a", &[]));
-    assert_eq!(
-        index.caller(ip("10.0.0.2")).unwrap().account().to_string(),
-        "bank/cart"
-    );
+    let Owner::Pod(_, caller) = index.owner(ip("10.0.0.2")) else {
+        panic!("one pod owns it");
+    };
+    assert_eq!(caller.account().to_string(), "bank/cart");
 }
 
 #[test]
@@ -147,6 +194,21 @@ fn a_report_that_says_nothing_new_is_no_change() {
     let mut index = index([pod("a", &["10.0.0.1"])]);
     assert_eq!(index.apply(pod("a", &["10.0.0.1"])), Outcome::Same);
     assert_eq!(index.remove(pod("b", &[])), Outcome::Same);
+}
+
+#[test]
+fn when_a_report_is_of_is_kept_and_is_no_change() {
+    let mut index = index([pod("a", &["10.0.0.1"])]);
+    let as_of = Some(SystemTime::UNIX_EPOCH);
+    let later = Report {
+        as_of,
+        ..pod("a", &["10.0.0.1"])
+    };
+    assert_eq!(index.apply(later), Outcome::Same);
+    let Owner::Pod(pod, _) = index.owner(ip("10.0.0.1")) else {
+        panic!("one pod owns it");
+    };
+    assert_eq!(pod.as_of(), as_of);
 }
 
 #[test]
@@ -178,11 +240,8 @@ fn a_pod_with_illegal_names_is_refused_with_its_reason_and_the_rest_is_served() 
             index.apply(report.clone()),
             Outcome::Flawed(Flaw::Invalid(why))
         );
-        let address = ip("10.0.0.2");
-        assert_eq!(
-            index.caller(address),
-            Err(Error::Unusable(address, why.to_string()))
-        );
+        let flaw = Flaw::Invalid(why);
+        assert_eq!(index.owner(ip("10.0.0.2")), Owner::Unusable(flaw));
         assert_eq!(uid_at(&index, "10.0.0.1").unwrap(), "uid-of-good");
         assert_eq!(index.accounts().len(), 1);
         assert_eq!(index.apply(report), Outcome::Same, "refused once");
@@ -196,10 +255,8 @@ fn a_pod_whose_network_is_unclear_gets_nothing() {
         ..pod("a", &["10.0.0.1"])
     };
     let index = index([report]);
-    assert!(matches!(
-        index.caller(ip("10.0.0.1")),
-        Err(Error::Unusable(..))
-    ));
+    let flaw = Flaw::Network;
+    assert_eq!(index.owner(ip("10.0.0.1")), Owner::Unusable(flaw));
 }
 
 #[test]
@@ -209,8 +266,7 @@ fn a_pod_that_cannot_be_used_still_makes_its_address_ambiguous() {
         ..pod("bad", &["10.0.0.1"])
     };
     let index = index([unusable, pod("good", &["10.0.0.1"])]);
-    let address = ip("10.0.0.1");
-    assert_eq!(index.caller(address), Err(Error::Ambiguous(address)));
+    assert_eq!(index.owner(ip("10.0.0.1")), Owner::Several);
 }
 
 #[test]
@@ -248,8 +304,9 @@ fn the_index_depends_on_the_pods_and_not_on_how_they_came() {
         }
         let listed = index(survivors.into_values());
         for address in addresses.map(ip) {
-            assert_eq!(seen.caller(address), listed.caller(address));
+            assert_eq!(seen.owner(address), listed.owner(address));
         }
+        assert_eq!(seen.uids, listed.uids);
         assert_eq!(seen.accounts(), listed.accounts());
         assert_eq!(seen.claims.len(), listed.claims.len());
     }

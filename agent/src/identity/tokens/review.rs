@@ -130,12 +130,12 @@ impl Reviews {
                     let job = job.expect("the room has a sender");
                     running.push(review(Arc::clone(&self.room), self.client.clone(), job));
                 }
-                Some(trouble) = running.next(), if !running.is_empty() => self.report(trouble),
+                Some(ended) = running.next(), if !running.is_empty() => self.report(&ended),
             }
         }
     }
 
-    fn report(&mut self, ended: Result<(), Trouble>) {
+    fn report(&mut self, ended: &Result<(), Trouble>) {
         let health = match ended {
             Ok(()) => Health::Well,
             Err(Trouble::Refused(_)) => Health::Refused,

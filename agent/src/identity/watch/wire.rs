@@ -3,6 +3,9 @@
 //! Not `k8s_openapi`'s `Pod`: one pod that does not fit that type would fail
 //! the list of all, and every pod would be held whole to read eight fields.
 
+use std::time::SystemTime;
+
+use jiff::Timestamp;
 use kube::core::Request;
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,6 +25,11 @@ pub(super) struct PodObject {
 /// The pods of all namespaces.
 pub(super) fn pods() -> Request {
     Request::new("/api/v1/pods")
+}
+
+/// The pods of one namespace, whose name is a legal one.
+pub(super) fn pods_of(namespace: &str) -> Request {
+    Request::new(format!("/api/v1/namespaces/{namespace}/pods"))
 }
 
 impl From<Value> for PodObject {
@@ -46,18 +54,44 @@ impl From<Value> for PodObject {
                     Network::Unclear
                 }
             },
-            life: match status["phase"].as_str() {
-                Some("Succeeded" | "Failed") => Life::Over,
-                Some(_) | None => Life::Live,
+            life: match (status["phase"].as_str(), &metadata["deletionTimestamp"]) {
+                (Some("Succeeded" | "Failed"), _) => Life::Over,
+                (Some(_) | None, Value::Null) => Life::Live,
+                (Some(_) | None, _) => Life::Terminating,
             },
             addresses,
             node_addresses: ips(&status["hostIPs"]),
+            as_of: latest(status),
         };
         Self {
             report,
             version: text(&metadata["resourceVersion"]),
         }
     }
+}
+
+/// Conditions that nobody but the kubelet sets, which sees the pod's addresses
+/// as it does so. Others change, say, `Ready` and leave addresses as they were.
+const OF_THE_KUBELET: [&str; 3] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "ContainersReady",
+];
+
+/// The latest moment at which the kubelet saw something change.
+fn latest(status: &Value) -> Option<SystemTime> {
+    let list = |name: &str| status[name].as_array().into_iter().flatten();
+    let conditions = list("conditions").filter(|condition| {
+        let kind = condition["type"].as_str();
+        kind.is_some_and(|kind| OF_THE_KUBELET.contains(&kind))
+    });
+    let containers = list("initContainerStatuses").chain(list("containerStatuses"));
+    let changed = conditions.map(|condition| &condition["lastTransitionTime"]);
+    let started = containers.map(|container| &container["state"]["running"]["startedAt"]);
+    let moments = changed
+        .chain(started)
+        .filter_map(|moment| moment.as_str()?.parse::<Timestamp>().ok());
+    moments.max().map(SystemTime::from)
 }
 
 /// Of what is no text: the empty one, which no field of a pod may be.

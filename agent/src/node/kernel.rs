@@ -1,0 +1,90 @@
+//! The node's network for those who ask who has an address: `netsetup`'s answers in their terms.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use netsetup::{Changes, Error, LinkEvent, Paths};
+use tokio::net::TcpStream;
+
+use crate::identity::paths::{Change, Kernel, Path, Port, Shown};
+
+/// What shows paths, what tells their changes, and what answers for both.
+pub(super) struct Opened {
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) changes: BoxStream<'static, Change>,
+    /// Ends only by failing.
+    pub(super) driver: BoxFuture<'static, Error>,
+}
+
+/// For the network namespace of this process.
+pub(super) async fn open() -> Result<Opened, Error> {
+    let (paths, changes, driver) = Paths::open().await?;
+    Ok(Opened {
+        kernel: Arc::new(Node(paths)),
+        changes: follow(changes),
+        driver: driver.boxed(),
+    })
+}
+
+/// The link that an accepted connection came in by.
+pub(super) fn ingress(stream: &TcpStream) -> Option<u32> {
+    let peer = stream.peer_addr().ok()?;
+    netsetup::ingress(stream.as_fd(), peer.ip())
+}
+
+struct Node(Paths);
+
+impl Kernel for Node {
+    fn path(&self, address: IpAddr) -> BoxFuture<'_, io::Result<Shown>> {
+        async move { self.0.path(address).await.map(shown) }.boxed()
+    }
+
+    fn resolve(&self, address: IpAddr) -> BoxFuture<'_, io::Result<()>> {
+        self.0.resolve(address).boxed()
+    }
+}
+
+fn follow(changes: Changes) -> BoxStream<'static, Change> {
+    let next = async |mut changes: Changes| match changes.next().await {
+        Ok(told) => Some((change(told), changes)),
+        Err(error) => {
+            tracing::error!(%error, "the kernel's changes cannot be followed");
+            None
+        }
+    };
+    stream::unfold(changes, next).boxed()
+}
+
+fn shown(shown: netsetup::Shown) -> Shown {
+    match shown {
+        netsetup::Shown::Path(netsetup::Path { link, port }) => Shown::Path(Path {
+            link,
+            port: match port {
+                netsetup::Port::Own => Port::Own,
+                netsetup::Port::Bridged { port, mac } => Port::Bridged { port, mac },
+            },
+        }),
+        netsetup::Shown::Unresolved => Shown::Unresolved,
+        netsetup::Shown::Hidden => Shown::Hidden,
+    }
+}
+
+fn change(change: netsetup::Change) -> Change {
+    match change {
+        netsetup::Change::Address(address) => Change::Address(address),
+        netsetup::Change::Network { .. } => Change::Any,
+        netsetup::Change::Neighbour { address, .. } => Change::Neighbour(address),
+        netsetup::Change::Station { mac, .. } => Change::Mac(mac),
+        netsetup::Change::Link { index, event } => match event {
+            LinkEvent::Appeared => Change::Appeared(index),
+            LinkEvent::Changed => Change::Link(index),
+            LinkEvent::Gone => Change::Gone(index),
+        },
+        netsetup::Change::All => Change::Missed,
+    }
+}
