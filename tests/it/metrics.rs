@@ -6,6 +6,7 @@ use credlet_tests::client;
 use credlet_tests::fake_aws::Entry;
 use credlet_tests::fake_kube::{Interruption, Pod, Verb};
 use hyper::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::agent::rig::Rig;
 
@@ -53,7 +54,10 @@ async fn each_counter_counts_and_the_readme_lists_all_that_is_served() {
         "GET /v1/credentials HTTP/1.1\r\nHost: {}\r\nAuthorization: none\r\nConnection: close\r\n\r\n",
         rig.door
     );
-    stream.write_all(request.as_bytes()).await.expect("it is read");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it is read");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.contains("BadToken"), "{answer}");

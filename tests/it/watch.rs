@@ -6,7 +6,7 @@ use std::time::Duration;
 use credlet::identity::watch::{Limits, LostLabels, Reason};
 use credlet::identity::{Error, Settings};
 use credlet_tests::callers::{self, Callers};
-use credlet_tests::fake_kube::{Call, FakeKube, Fault, Interruption, NODE, Pod, Verb};
+use credlet_tests::fake_kube::{FakeKube, Fault, Interruption, NODE, Pod, Verb};
 use tokio::time::{sleep, timeout};
 
 /// Longer than any of these tests takes, and short enough to wait for once.
@@ -177,9 +177,9 @@ async fn a_pod_of_another_node_never_enters() {
     let answer = fixture.answer_now("10.0.0.8").await;
     assert_eq!(answer, Err(Error::Unknown(ip("10.0.0.8"))));
     let selector = format!("spec.nodeName={NODE}");
-    let calls = fixture.kube.calls();
-    let of_pods = |call: &&Call| matches!(call.verb, Verb::List | Verb::Watch);
-    for call in calls.iter().filter(of_pods) {
+    let mut calls = fixture.kube.calls();
+    calls.retain(|call| matches!(call.verb, Verb::List | Verb::Watch));
+    for call in calls {
         assert_eq!(call.query["fieldSelector"], selector);
     }
 }
@@ -188,8 +188,7 @@ async fn a_pod_of_another_node_never_enters() {
 async fn a_list_is_served_from_the_cache_of_the_api_server() {
     let fixture = Fixture::watching().await;
     let calls = fixture.kube.calls();
-    let list = calls.iter().find(|call| call.verb == Verb::List);
-    let list = list.expect("there was one");
+    let list = calls.iter().find(|call| call.verb == Verb::List).unwrap();
     assert!(!list.query.contains_key("limit"), "{list:?}");
     assert!(!list.query.contains_key("resourceVersion"), "{list:?}");
 }
