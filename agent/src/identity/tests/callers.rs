@@ -288,7 +288,7 @@ impl Agent {
             Step::Forge(sandbox, address) => {
                 let peer = ip(ADDRESSES[address.index(ADDRESSES.len())]);
                 if let Some(sandbox) = world.sandbox(sandbox)
-                    && world.net == Net::Routed
+                    && world.net != Net::Bridged
                 {
                     let link = world.ingress(sandbox);
                     self.connect(Maker::Forger(sandbox), peer, link, None);
@@ -441,7 +441,7 @@ fn hold(net: Net, mode: IdentityMode, file: &'static str) {
     outcome.unwrap_or_else(|error| panic!("{error}"));
     let (looked, taken) = (counts.look_ups.get(), counts.taken.get());
     println!("{looked} look-ups, {taken} of them answered");
-    assert!(looked >= 3_000 * u64::from(times), "only {looked} look-ups");
+    assert!(looked >= 2_000 * u64::from(times), "only {looked} look-ups");
     assert!(
         taken * 20 > looked,
         "only {taken} of {looked} were answered"
@@ -456,4 +456,9 @@ fn with_a_link_for_each_pod_nobody_is_taken_for_another() {
 #[test]
 fn on_a_bridge_nobody_is_taken_for_another() {
     hold(Net::Bridged, IdentityMode::Address, file!());
+}
+
+#[test]
+fn with_a_link_that_has_the_index_of_the_one_before_nobody_is_taken_for_another() {
+    hold(Net::Moved, IdentityMode::Address, file!());
 }
