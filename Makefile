@@ -12,6 +12,7 @@ demo: build
 # Everything that can fail without a cluster or an account.
 test: build image
 	scripts/sdk-tools
+	scripts/cluster-tools
 	cargo test --locked --workspace
 	@echo 'make test: everything passed'
 

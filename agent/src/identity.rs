@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::IdentityMode;
 use crate::model::{PodUid, ServiceAccount};
 
+mod backoff;
 mod judge;
 mod origin;
 pub mod paths;

@@ -18,8 +18,17 @@ const LAYERS: [&[&str]; 9] = [
 ];
 
 /// What is named in few files only: a needle, and the files that may have it.
-const KEPT_TO: [(&str, &[&str]); 9] = [
-    ("kube::", &["identity/watch.rs", "identity/watch/"]),
+const KEPT_TO: [(&str, &[&str]); 10] = [
+    (
+        "kube::",
+        &[
+            "identity/watch.rs",
+            "identity/watch/",
+            "identity/tokens.rs",
+            "identity/tokens/",
+        ],
+    ),
+    ("jsonwebtoken::", &["identity/tokens/"]),
     (
         "aws_sdk_sts::",
         &["credentials/sts.rs", "credentials/sts/", "aws.rs"],

@@ -8,5 +8,6 @@ mod manifests;
 mod metrics;
 mod paths;
 mod readme;
+mod tokens;
 mod upstream;
 mod watch;

@@ -26,9 +26,10 @@ use tracing::{info, warn};
 
 pub use self::connect::{ConnectError, connect};
 pub use self::fresh::Reader;
-use self::lost::{Backoff, Lost, Next};
+use self::lost::{Lost, Next};
 pub use self::lost::{LostLabels, Reason};
 use self::wire::{PodObject, pods};
+use super::backoff::Backoff;
 use super::pods::{Outcome, PodIndex, Report};
 use super::{Known, Shared};
 

@@ -199,7 +199,7 @@ fn name_identity(it: &mut Registry, counters: identity::Metrics, gauges: &Gauges
     let identity::Metrics {
         pods,
         paths,
-        tokens: _,
+        tokens,
     } = counters;
     it.register(
         "pods",
@@ -231,6 +231,21 @@ fn name_identity(it: &mut Registry, counters: identity::Metrics, gauges: &Gauges
         "pod_confirmations",
         "Reads of pods whose path was not known to be theirs by outcome",
         paths.confirmations,
+    );
+    it.register(
+        "token_verifications",
+        "Tokens that were verified anew by way and outcome",
+        tokens.verifications,
+    );
+    it.register(
+        "tokens_remembered",
+        "Tokens that had been verified before",
+        tokens.remembered,
+    );
+    it.register(
+        "token_key_fetches",
+        "Fetches of the keys that tokens are verified by by outcome",
+        tokens.fetches,
     );
     it.register_with_unit(
         "token_keys_age",

@@ -1,0 +1,82 @@
+//! The whole agent in this process, on free ports of loopback, under its own
+//! service account.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+
+use aws_credential_types::Credentials;
+use credlet::clock::Clock;
+use credlet::config::Command;
+use credlet::node::{self, Agent, Outside};
+use credlet_tests::client::{self, Answer};
+use credlet_tests::fake_aws::{CLUSTER, Entry, FakeAws, REGION};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::follower::PATIENCE;
+use crate::place::Place;
+
+const ROLE: &str = "arn:aws:iam::111122223333:role/pods/cart";
+
+/// Serves the pods of a place's node.
+pub(crate) struct Rig {
+    /// Knows a role for the account `cart` of the place.
+    _aws: FakeAws,
+    door: SocketAddr,
+    stop: oneshot::Sender<()>,
+    agent: JoinHandle<Result<(), node::Error>>,
+}
+
+impl Rig {
+    pub(crate) async fn serve(place: &Place) -> Self {
+        let aws = FakeAws::start().await;
+        aws.associate(&place.namespace, "cart", Entry::of(ROLE));
+        let line = format!(
+            "credlet run --node-name {} --cluster-name {CLUSTER} --bind-hosts 127.0.0.1 --port 0 \
+             --probe-port 0 --metrics-address 127.0.0.1:0 --no-setup-network",
+            place.node
+        );
+        let Ok(Command::Run(config)) = Command::parse(line.split_whitespace().map(OsString::from))
+        else {
+            panic!("the command line is good: {line}");
+        };
+        let sdk = credlet::aws::settings()
+            .region(aws_config::Region::from_static(REGION))
+            .endpoint_url(aws.url())
+            .credentials_provider(Credentials::for_tests());
+        let outside = Outside {
+            api_server: place.agent().await,
+            aws: sdk.load().await,
+            clock: Clock::system(),
+        };
+        let agent = Agent::start(*config, outside).await;
+        let agent = agent.expect("everything is there");
+        let door = agent.addresses().doors[0];
+        let (stop, stopped) = oneshot::channel();
+        let agent = tokio::spawn(agent.run(async move {
+            // A rig that was dropped stops its agent as well.
+            let _ = stopped.await;
+        }));
+        Self {
+            _aws: aws,
+            door,
+            stop,
+            agent,
+        }
+    }
+
+    /// Asks for credentials from an address.
+    pub(crate) async fn get(&self, from: &str) -> Answer {
+        let from: IpAddr = from.parse().expect("an address");
+        client::get(from, self.door, "/v1/credentials").await
+    }
+
+    /// Ends the agent, which must go well.
+    pub(crate) async fn leave(self) {
+        self.stop.send(()).expect("the agent runs still");
+        let ended = timeout(PATIENCE, self.agent).await;
+        let ended = ended.expect("draining has an end");
+        ended.expect("it did not panic").expect("it leaves well");
+    }
+}

@@ -1,0 +1,15 @@
+//! credlet against a real Kubernetes API server: what the stand-in cannot know.
+//!
+//! `scripts/cluster-tools` builds the server and its etcd. The agent runs under
+//! its own service account, and so under the RBAC of `manifests/` and no more.
+
+mod agent;
+mod control_plane;
+mod follower;
+mod manifests;
+mod outage;
+mod permissions;
+mod place;
+mod process;
+mod relay;
+mod watch;

@@ -1,0 +1,94 @@
+//! What `manifests/` gives the agent, applied as a person would, and the agent's token.
+
+use std::fs;
+use std::path::Path;
+
+use credlet::identity::watch::Client;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+/// Who the agent is to the API server.
+pub(crate) const AGENT: &str = "system:serviceaccount:credlet:credlet";
+
+/// The kinds that say what the agent may do, and what they need.
+const KINDS: [&str; 6] = [
+    "Namespace",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+];
+
+/// Applies what says who the agent is and what it may do.
+pub(crate) async fn apply(client: &Client, folder: &str) {
+    let mut documents = documents(folder);
+    // What lies in a namespace comes after it.
+    documents.sort_by_key(|document| KINDS.iter().position(|kind| document["kind"] == *kind));
+    for document in documents {
+        let object: DynamicObject = serde_json::from_value(document).expect("a manifest");
+        let types = object.types.as_ref().expect("a manifest has a kind");
+        let kind = GroupVersionKind::try_from(types).expect("a version");
+        let resource = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let name = object
+            .metadata
+            .name
+            .as_ref()
+            .expect("a manifest has a name");
+        let by = PatchParams::apply("tests");
+        let applied = api.patch(name, &by, &Patch::Apply(&object)).await;
+        applied.unwrap_or_else(|error| panic!("{} {name}: {error}", kind.kind));
+    }
+}
+
+/// The rules of every role in a folder of `manifests/`.
+pub(crate) fn rules(folder: &str) -> Vec<Value> {
+    documents(folder)
+        .into_iter()
+        .filter(|document| document["kind"] == "ClusterRole" || document["kind"] == "Role")
+        .flat_map(|role| role["rules"].as_array().expect("a role has rules").clone())
+        .collect()
+}
+
+/// A token of the agent's own service account, as the kubelet would mount it.
+pub(crate) async fn agent_token(admin: &Client) -> String {
+    let accounts = Api::<ServiceAccount>::namespaced(admin.clone(), "credlet");
+    let request: TokenRequest =
+        serde_json::from_value(json!({"spec": {"audiences": []}})).expect("a token request");
+    let as_usual = PostParams::default();
+    let answer = accounts.create_token_request("credlet", &as_usual, &request);
+    let answer = answer.await.expect("the agent's account is there");
+    let token = answer.status.and_then(|status| status.token);
+    token.expect("an answer has one")
+}
+
+/// Those of the kinds above. Other kinds run the agent, which no cluster of
+/// these tests does.
+fn documents(folder: &str) -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(folder);
+    let entries = fs::read_dir(&folder);
+    let entries = entries.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut documents = Vec::new();
+    for entry in entries {
+        let path = entry.expect("readable").path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            let text = fs::read_to_string(&path).expect("readable");
+            let parsed = serde_saphyr::from_multiple::<Value>(&text);
+            documents.extend(parsed.unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+        }
+    }
+    documents.retain(|document| KINDS.iter().any(|kind| document["kind"] == *kind));
+    documents
+}

@@ -1,0 +1,175 @@
+//! The agent's RBAC, held against the API server's audit log.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use credlet_tests::fake_aws::issued_to;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::agent::Rig;
+use crate::control_plane::{ControlPlane, Settings};
+use crate::follower::PATIENCE;
+use crate::manifests;
+use crate::place::Place;
+
+/// What RBAC can allow.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Permission {
+    verb: String,
+    /// `resource.group`, or the path of what is no resource.
+    object: String,
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.object)
+    }
+}
+
+/// One request of the agent's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    verb: String,
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+    object_ref: Option<Object>,
+    response_status: Option<Status>,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Object {
+    resource: String,
+    #[serde(default)]
+    subresource: String,
+    #[serde(default)]
+    api_group: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Status {
+    code: u16,
+}
+
+impl Event {
+    fn permission(&self) -> Permission {
+        let object = if let Some(of) = &self.object_ref {
+            let resource = format!("{}/{}", of.resource, of.subresource);
+            object(&of.api_group, resource.trim_end_matches('/'))
+        } else {
+            let path = self.request_uri.split('?').next();
+            path.expect("split yields at least one").to_owned()
+        };
+        Permission {
+            verb: self.verb.clone(),
+            object,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        let decision = self.annotations.get("authorization.k8s.io/decision");
+        let code = self.response_status.as_ref().map(|status| status.code);
+        decision.is_none_or(|decision| decision != "allow") || matches!(code, Some(401 | 403))
+    }
+}
+
+#[tokio::test]
+async fn the_agent_is_refused_nothing_and_may_nothing_that_it_does_not_do() {
+    let cluster = Arc::new(ControlPlane::start(Settings::default()).await);
+    let place = Place::on(Arc::clone(&cluster)).await;
+    let rig = Rig::serve(&place).await;
+    place.add_pod("cart-0").await;
+    place.runs_at("cart-0", &["127.0.1.1"]).await;
+    let answer = rig.get("127.0.1.1").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let whose = issued_to(&answer.field("AccessKeyId"));
+    assert_eq!(whose, Some(format!("{}/cart", place.namespace)));
+
+    let granted = granted("manifests");
+    until_used(&cluster, &granted).await;
+    rig.leave().await;
+    let events = events(&cluster);
+    let refused: Vec<_> = events.iter().filter(|event| event.is_refused()).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    // The API server lets every service account do a few things more.
+    let beyond: Vec<_> = events
+        .iter()
+        .map(Event::permission)
+        .filter(|used| !granted.contains(used))
+        .collect();
+    assert!(beyond.is_empty(), "done without being granted: {beyond:#?}");
+}
+
+async fn until_used(cluster: &ControlPlane, granted: &BTreeSet<Permission>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let used: BTreeSet<_> = events(cluster).iter().map(Event::permission).collect();
+        let unused: Vec<String> = granted.difference(&used).map(ToString::to_string).collect();
+        if unused.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "granted, never used: {unused:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn events(cluster: &ControlPlane) -> Vec<Event> {
+    let log = cluster.audit_log();
+    // The last line may be half written.
+    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let events = whole.lines().map(serde_json::from_str);
+    events
+        .collect::<Result<_, _>>()
+        .expect("an audit event a line")
+}
+
+/// What the roles in a folder allow.
+fn granted(folder: &str) -> BTreeSet<Permission> {
+    let mut granted = BTreeSet::new();
+    for rule in manifests::rules(folder) {
+        let list = |name: &str| -> Vec<String> {
+            let list = rule[name].as_array().into_iter().flatten();
+            let texts = list.map(|text| text.as_str().expect("a text").to_owned());
+            texts.collect()
+        };
+        let mut objects = list("nonResourceURLs");
+        for group in list("apiGroups") {
+            objects.extend(
+                list("resources")
+                    .iter()
+                    .map(|resource| object(&group, resource)),
+            );
+        }
+        for verb in list("verbs") {
+            let all = objects.iter().cloned();
+            granted.extend(all.map(|object| Permission {
+                verb: verb.clone(),
+                object,
+            }));
+        }
+        assert!(
+            is_plain(&rule),
+            "nobody can tell how much this allows: {rule}"
+        );
+    }
+    assert!(!granted.is_empty(), "{folder} grants nothing");
+    granted
+}
+
+/// Whether a rule names all that it allows.
+fn is_plain(rule: &Value) -> bool {
+    !rule.to_string().contains('*') && rule["resourceNames"].is_null()
+}
+
+fn object(group: &str, resource: &str) -> String {
+    [resource, group].join(".").trim_end_matches('.').to_owned()
+}
