@@ -2,6 +2,7 @@
 //! real judge, while kernel, kubelet, API server and watch disagree.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
@@ -191,6 +192,7 @@ impl Agent {
             Arc::clone(&shared),
             Arc::new(Seen(Arc::clone(&world))),
             told.boxed(),
+            HashSet::new(),
             Reader::new(client(&world)),
             clock,
             <_>::default(),
@@ -267,14 +269,7 @@ impl Agent {
             Step::Lose => world.lose(),
             Step::Api(is_up) => world.api_is_up = is_up,
             Step::Delay(milliseconds) => world.delay = Duration::from_millis(milliseconds),
-            Step::Notice(count) => {
-                let count = count.min(world.notices.len());
-                for change in world.notices.drain(..count) {
-                    self.changes
-                        .unbounded_send(change)
-                        .expect("the keeper runs");
-                }
-            }
+            Step::Notice(count) => self.notice(&mut world, count),
             Step::Connect(sandbox, at, ref token) => {
                 if let Some(sandbox) = world.sandbox(sandbox) {
                     let own = &world.sandboxes[sandbox].addresses;
@@ -300,6 +295,10 @@ impl Agent {
             }
             Step::Wait(_) => {}
         }
+        if world.net == Net::Moved {
+            // Nothing else tells one link from the next.
+            self.notice(&mut world, usize::MAX);
+        }
         drop(world);
         self.hear(events);
         // A paused clock goes on only when nothing is left to be done.
@@ -320,6 +319,15 @@ impl Agent {
                 }
                 Maker::Node => true,
             });
+    }
+
+    fn notice(&self, world: &mut World, count: usize) {
+        let count = count.min(world.notices.len());
+        for change in world.notices.drain(..count) {
+            self.changes
+                .unbounded_send(change)
+                .expect("the keeper runs");
+        }
     }
 
     fn connect(&mut self, maker: Maker, peer: IpAddr, link: u32, claims: Option<Claims>) {

@@ -27,7 +27,8 @@ pub(super) enum Net {
     /// A veth pair and a route for each.
     Routed,
     /// The same, and the node's end comes from inside the pod with the index
-    /// that it had there, if that is free: the next pod has the same.
+    /// that it had there, if that is free: the next pod has the same. Here what
+    /// the kernel tells must be heard before the next pod asks.
     Moved,
     /// All on one bridge.
     Bridged,
