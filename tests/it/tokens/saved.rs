@@ -89,7 +89,8 @@ async fn keys_are_saved_again_only_when_they_change_or_are_old() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_trusted_is_not_used() {
-    let spoil: [(&str, fn(&Path)); 9] = [
+    type Spoil = fn(&Path);
+    let spoil: [(&str, Spoil); 9] = [
         ("written by the group", |folder| {
             fs::set_permissions(folder.join(NAME), Permissions::from_mode(0o660)).unwrap();
         }),

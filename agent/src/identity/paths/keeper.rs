@@ -29,10 +29,21 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 const READS: usize = 8;
 
 /// What the keeper counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     /// Pods that were read afresh, because their path was not what it was.
     pub confirmations: Family<OutcomeLabels, Counter>,
+}
+
+impl Default for Metrics {
+    /// Rare events are worth an alert: it takes a zero to see the first.
+    fn default() -> Self {
+        let confirmations = Family::<OutcomeLabels, Counter>::default();
+        for outcome in [Outcome::Confirmed, Outcome::Refuted, Outcome::Failed] {
+            confirmations.get_or_create(&OutcomeLabels { outcome });
+        }
+        Self { confirmations }
+    }
 }
 
 /// The labels of [`Metrics::confirmations`].
