@@ -72,9 +72,11 @@ pub struct Keeper {
     reader: Reader,
     clock: Clock,
     metrics: Metrics,
-    /// The links that appeared since the start, and when.
+    /// The links that were there from the start.
+    old: HashSet<u32>,
+    /// The links that appeared since, and when.
     appeared: HashMap<u32, SystemTime>,
-    /// Other links may have appeared as late as this.
+    /// Links may have gone, and others come with their index, as late as this.
     missed: Option<SystemTime>,
     /// When a read for an address was last begun.
     asked: HashMap<IpAddr, Instant>,
@@ -92,12 +94,13 @@ struct Read {
 }
 
 impl Keeper {
-    /// `changes` has begun already, so that nothing that happens after the
-    /// first look is missed.
+    /// `changes` has begun already, with the `links` that there were, so that
+    /// nothing that happens after the first look is missed.
     pub(in crate::identity) fn new(
         shared: Arc<Shared>,
         kernel: Arc<dyn Kernel>,
         changes: BoxStream<'static, Change>,
+        links: HashSet<u32>,
         reader: Reader,
         clock: Clock,
         metrics: Metrics,
@@ -109,6 +112,7 @@ impl Keeper {
             reader,
             clock,
             metrics,
+            old: links,
             appeared: HashMap::new(),
             missed: None,
             asked: HashMap::new(),
@@ -168,6 +172,7 @@ impl Keeper {
                     self.appeared.insert(link, self.clock.now());
                 }
                 Change::Gone(link) => {
+                    self.old.remove(&link);
                     self.appeared.remove(&link);
                 }
                 Change::Missed => self.missed = Some(self.clock.now()),
@@ -296,8 +301,14 @@ impl Keeper {
     fn since(&self, shown: Shown) -> Since {
         match shown {
             Shown::Path(path) => {
-                let appeared = self.appeared.get(&path.own_link()).copied();
-                Since(appeared.or(self.missed))
+                let link = path.own_link();
+                let appeared = match self.appeared.get(&link) {
+                    Some(appeared) => Some(*appeared),
+                    None if self.old.contains(&link) => None,
+                    // It can be looked at before it was told of.
+                    None => Some(self.clock.now()),
+                };
+                Since(appeared.max(self.missed))
             }
             Shown::Unresolved | Shown::Hidden => Since(None),
         }
