@@ -122,6 +122,8 @@ pub struct Outside {
     pub kernel: Arc<dyn Kernel>,
     /// What the kernel tells, from a moment before this was made.
     pub changes: BoxStream<'static, Change>,
+    /// The links that there were at that moment.
+    pub links: HashSet<u32>,
     /// The time.
     pub clock: Clock,
 }
@@ -182,6 +184,7 @@ impl Identity {
             client,
             kernel,
             changes,
+            links,
             clock,
         } = outside;
         let shared = Arc::new(Shared {
@@ -202,6 +205,7 @@ impl Identity {
             Arc::clone(&shared),
             Arc::clone(&kernel),
             changes,
+            links,
             Reader::new(client),
             clock,
             metrics.paths,

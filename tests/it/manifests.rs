@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAc
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The folders of manifests.
-const FOLDERS: [&str; 1] = ["manifests"];
+const FOLDERS: [&str; 2] = ["manifests", "manifests/components/token-review"];
 
 #[test]
 fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
@@ -78,21 +78,17 @@ fn the_cluster_has_no_name_until_somebody_gives_it_one() {
 }
 
 #[test]
-fn the_agent_may_list_and_watch_pods_and_nothing_else() {
+fn the_agent_may_read_pods_and_the_keys_of_tokens_and_nothing_else() {
     let role: ClusterRole = the_only("ClusterRole");
-    let rules = role.rules.expect("rules");
-    assert_eq!(rules.len(), 1);
-    assert_eq!(rules[0].api_groups.as_deref(), Some(&[String::new()][..]));
-    assert_eq!(
-        rules[0].resources.as_deref(),
-        Some(&["pods".to_owned()][..])
-    );
-    let verbs = rules[0]
-        .verbs
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>();
-    assert_eq!(verbs, ["list", "watch"]);
+    let rules = serde_json::to_value(role.rules).expect("plain data");
+    let wanted = json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+        {
+            "nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"],
+            "verbs": ["get"],
+        },
+    ]);
+    assert_eq!(rules, wanted);
 }
 
 #[test]

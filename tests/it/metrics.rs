@@ -6,6 +6,7 @@ use credlet_tests::client;
 use credlet_tests::fake_aws::Entry;
 use credlet_tests::fake_kube::{Interruption, Pod, Verb};
 use hyper::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::agent::rig::Rig;
 
@@ -48,6 +49,18 @@ async fn each_counter_counts_and_the_readme_lists_all_that_is_served() {
     rig.kube
         .apply(Pod::new("shop", "odd-1").account("Not A Name"));
     assert_eq!(rig.get(pod).await.status, StatusCode::OK);
+    let mut stream = client::connect(pod, rig.door).await.expect("accepted");
+    let request = format!(
+        "GET /v1/credentials HTTP/1.1\r\nHost: {}\r\nAuthorization: none\r\nConnection: close\r\n\r\n",
+        rig.door
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it is read");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.contains("BadToken"), "{answer}");
     rig.kube.interrupt(Interruption::Error(410));
     rig.kube.called(Verb::List, 2).await;
     // More than one address may have open, however many files this process may.
@@ -75,6 +88,8 @@ async fn each_counter_counts_and_the_readme_lists_all_that_is_served() {
         "credlet_pod_watch_age_seconds",
         "credlet_association_age_seconds",
         "credlet_credentials{state=\"Fresh\"}",
+        "credlet_pod_addresses{state=\"Hidden\"}",
+        "credlet_token_verifications_total{way=\"Keys\",outcome=\"Malformed\"}",
     ] {
         assert!(value(&text, counter) > 0.0, "{counter} in\n{text}");
     }

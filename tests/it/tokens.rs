@@ -19,7 +19,7 @@ mod review;
 mod saved;
 
 const AUDIENCE: &str = "pods.eks.amazonaws.com";
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const HOUR: Duration = Duration::from_hours(1);
 /// Longer than any of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a caller waits who is to wait in vain.

@@ -56,6 +56,8 @@ impl Callers {
             client,
             kernel: Arc::clone(&kernel) as _,
             changes,
+            // Of those that no test lets appear.
+            links: (1..100).collect(),
             clock,
         };
         let (identity, rooms) = Identity::new(outside, settings, metrics.clone());

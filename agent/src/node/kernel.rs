@@ -1,5 +1,6 @@
 //! The node's network for those who ask who has an address: `netsetup`'s answers in their terms.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -17,6 +18,8 @@ use crate::identity::paths::{Change, Kernel, Path, Port, Shown};
 pub(super) struct Opened {
     pub(super) kernel: Arc<dyn Kernel>,
     pub(super) changes: BoxStream<'static, Change>,
+    /// The links from before the first change.
+    pub(super) links: HashSet<u32>,
     /// Ends only by failing.
     pub(super) driver: BoxFuture<'static, Error>,
 }
@@ -26,6 +29,7 @@ pub(super) async fn open() -> Result<Opened, Error> {
     let (paths, changes, driver) = Paths::open().await?;
     Ok(Opened {
         kernel: Arc::new(Node(paths)),
+        links: changes.links().collect(),
         changes: follow(changes),
         driver: driver.boxed(),
     })

@@ -48,6 +48,7 @@ impl Rooms {
         let kernel::Opened {
             kernel,
             changes,
+            links,
             driver,
         } = network;
         supervisor.spawn("kernel", driver);
@@ -65,6 +66,7 @@ impl Rooms {
             client: api_server,
             kernel,
             changes,
+            links,
             clock,
         };
         let (identity, tasks) = Identity::new(outside, settings, counters.identity.clone());

@@ -29,10 +29,21 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 const READS: usize = 8;
 
 /// What the keeper counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     /// Pods that were read afresh, because their path was not what it was.
     pub confirmations: Family<OutcomeLabels, Counter>,
+}
+
+impl Default for Metrics {
+    /// Rare events are worth an alert: it takes a zero to see the first.
+    fn default() -> Self {
+        let confirmations = Family::<OutcomeLabels, Counter>::default();
+        for outcome in [Outcome::Confirmed, Outcome::Refuted, Outcome::Failed] {
+            drop(confirmations.get_or_create(&OutcomeLabels { outcome }));
+        }
+        Self { confirmations }
+    }
 }
 
 /// The labels of [`Metrics::confirmations`].
@@ -61,9 +72,11 @@ pub struct Keeper {
     reader: Reader,
     clock: Clock,
     metrics: Metrics,
-    /// The links that appeared since the start, and when.
+    /// The links that were there from the start.
+    old: HashSet<u32>,
+    /// The links that appeared since, and when.
     appeared: HashMap<u32, SystemTime>,
-    /// Other links may have appeared as late as this.
+    /// Links may have gone, and others come with their index, as late as this.
     missed: Option<SystemTime>,
     /// When a read for an address was last begun.
     asked: HashMap<IpAddr, Instant>,
@@ -81,12 +94,13 @@ struct Read {
 }
 
 impl Keeper {
-    /// `changes` has begun already, so that nothing that happens after the
-    /// first look is missed.
+    /// `changes` has begun already, with the `links` that there were, so that
+    /// nothing that happens after the first look is missed.
     pub(in crate::identity) fn new(
         shared: Arc<Shared>,
         kernel: Arc<dyn Kernel>,
         changes: BoxStream<'static, Change>,
+        links: HashSet<u32>,
         reader: Reader,
         clock: Clock,
         metrics: Metrics,
@@ -98,6 +112,7 @@ impl Keeper {
             reader,
             clock,
             metrics,
+            old: links,
             appeared: HashMap::new(),
             missed: None,
             asked: HashMap::new(),
@@ -157,6 +172,7 @@ impl Keeper {
                     self.appeared.insert(link, self.clock.now());
                 }
                 Change::Gone(link) => {
+                    self.old.remove(&link);
                     self.appeared.remove(&link);
                 }
                 Change::Missed => self.missed = Some(self.clock.now()),
@@ -285,8 +301,14 @@ impl Keeper {
     fn since(&self, shown: Shown) -> Since {
         match shown {
             Shown::Path(path) => {
-                let appeared = self.appeared.get(&path.own_link()).copied();
-                Since(appeared.or(self.missed))
+                let link = path.own_link();
+                let appeared = match self.appeared.get(&link) {
+                    Some(appeared) => Some(*appeared),
+                    None if self.old.contains(&link) => None,
+                    // It can be looked at before it was told of.
+                    None => Some(self.clock.now()),
+                };
+                Since(appeared.max(self.missed))
             }
             Shown::Unresolved | Shown::Hidden => Since(None),
         }

@@ -26,6 +26,10 @@ const BRIDGE: u32 = 2;
 pub(super) enum Net {
     /// A veth pair and a route for each.
     Routed,
+    /// The same, and the node's end comes from inside the pod with the index
+    /// that it had there, if that is free: the next pod has the same. Here what
+    /// the kernel tells must be heard before the next pod asks.
+    Moved,
     /// All on one bridge.
     Bridged,
 }
@@ -83,6 +87,8 @@ pub(super) struct World {
     pub(super) pods: Vec<Pod>,
     pub(super) sandboxes: Vec<Sandbox>,
     links: u32,
+    /// When a container last started at an address.
+    started: BTreeMap<IpAddr, SystemTime>,
     /// Whose link-layer address the kernel has for an address.
     neighbours: BTreeMap<IpAddr, usize>,
     /// What netlink has to tell yet.
@@ -101,6 +107,7 @@ impl World {
             pods: Vec::new(),
             sandboxes: Vec::new(),
             links: BRIDGE,
+            started: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             notices: VecDeque::new(),
             log: VecDeque::new(),
@@ -158,19 +165,19 @@ impl World {
             vec![ip(NODE_ADDRESS)]
         } else {
             let free = ADDRESSES[..3].iter().map(|text| ip(text));
-            let free = free.filter(|address| self.holder(*address).is_none());
+            let free = free.filter(|address| self.is_free(*address, now));
             let Some(first) = pick(which, free) else {
                 return;
             };
             let second = ip(ADDRESSES[3]);
-            let is_dual = self.holder(second).is_none() && first == ip(ADDRESSES[0]);
+            let is_dual = self.is_free(second, now) && first == ip(ADDRESSES[0]);
             let addresses: Vec<IpAddr> = if is_dual {
                 vec![first, second]
             } else {
                 vec![first]
             };
-            self.links += 1;
-            self.notices.push_back(Change::Appeared(self.links));
+            let link = self.next_link();
+            self.notices.push_back(Change::Appeared(link));
             self.notices
                 .extend(addresses.iter().copied().map(Change::Address));
             self.pods[at].sandbox = Some(self.sandboxes.len());
@@ -178,10 +185,12 @@ impl World {
                 pod: at,
                 addresses: addresses.clone(),
                 is_up: true,
-                link: self.links,
+                link,
             });
             addresses
         };
+        self.started
+            .extend(addresses.iter().map(|address| (*address, now)));
         let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         self.pods[at].status = json!({
             "phase": "Running",
@@ -195,6 +204,27 @@ impl World {
         });
     }
 
+    /// What is given on in the very second in which a container started there is
+    /// not proven to be anybody's: the API's times are whole seconds.
+    fn is_free(&self, address: IpAddr, now: SystemTime) -> bool {
+        let started = self.started.get(&address).copied();
+        self.holder(address).is_none() && started.map(second) != Some(second(now))
+    }
+
+    fn next_link(&mut self) -> u32 {
+        let is_free = |link: &u32| {
+            let has = |sandbox: &Sandbox| sandbox.is_up && sandbox.link == *link;
+            !self.sandboxes.iter().any(has)
+        };
+        match self.net {
+            Net::Moved => (BRIDGE + 1..).find(is_free).expect("some are free"),
+            Net::Routed | Net::Bridged => {
+                self.links += 1;
+                self.links
+            }
+        }
+    }
+
     /// A container of the pod starts anew, if it has a sandbox to do so in; else
     /// the kubelet notices that it has none. It goes on to report the address
     /// that it saw last (`getPodIPs` in the kubelet's pleg).
@@ -202,11 +232,15 @@ impl World {
         let Some(sandbox) = self.pods[at].sandbox else {
             return;
         };
-        let is_up = self.sandboxes[sandbox].is_up;
+        let Sandbox {
+            is_up, addresses, ..
+        } = self.sandboxes[sandbox].clone();
         let status = &mut self.pods[at].status;
         if is_up {
             status["containerStatuses"] =
                 json!([{"state": {"running": {"startedAt": second(now)}}}]);
+            self.started
+                .extend(addresses.into_iter().map(|address| (address, now)));
         } else if status["conditions"][0]["status"] == "True" {
             status["containerStatuses"] =
                 json!([{"state": {"terminated": {"finishedAt": second(now)}}}]);
@@ -299,7 +333,7 @@ impl World {
     /// What the kernel would do with a packet to the address.
     pub(super) fn shown(&self, address: IpAddr) -> Shown {
         match self.net {
-            Net::Routed => match self.holder(address) {
+            Net::Routed | Net::Moved => match self.holder(address) {
                 Some(at) => Shown::Path(Path {
                     link: self.sandboxes[at].link,
                     port: Port::Own,
@@ -337,7 +371,7 @@ impl World {
     /// The link by which what a sandbox sends comes in.
     pub(super) fn ingress(&self, sandbox: usize) -> u32 {
         match self.net {
-            Net::Routed => self.sandboxes[sandbox].link,
+            Net::Routed | Net::Moved => self.sandboxes[sandbox].link,
             Net::Bridged => BRIDGE,
         }
     }

@@ -56,10 +56,14 @@ impl Keeper {
         loop {
             let began = Instant::now();
             let pause = match api::keys(&self.client, self.room.clock.now()).await {
-                Ok(keys) => self.have(keys).await,
+                Ok(keys) => {
+                    let keys = Arc::new(keys);
+                    let pause = self.have(Arc::clone(&keys));
+                    self.save(keys).await;
+                    pause
+                }
                 Err(trouble) => self.lack(&trouble),
             };
-            self.room.progress.send_replace(());
             select! {
                 () = sleep(pause) => {}
                 () = self.wanted(began) => {}
@@ -94,10 +98,10 @@ impl Keeper {
         }
     }
 
-    async fn have(&mut self, keys: KeySet) -> Duration {
+    /// Uses the keys, and says when to fetch others.
+    fn have(&mut self, keys: Arc<KeySet>) -> Duration {
         self.count(Fetched::Ok);
-        let keys = Arc::new(keys);
-        self.room.replace(Source::Keys(Arc::clone(&keys)));
+        self.room.replace(Source::Keys(keys));
         {
             let mut known = self.room.known_mut();
             known.fetched = Some(Instant::now());
@@ -105,19 +109,21 @@ impl Keeper {
         }
         // Who wanted keys before has them now.
         let _ = self.room.wanted.notified().now_or_never();
+        self.room.progress.send_replace(());
         self.backoff = Backoff::default();
         self.tell(Health::Keys, || {
             info!("tokens are verified with the cluster's keys");
         });
-        self.save(keys).await;
         REFRESH.mul_f64(0.9 + fastrand::f64() / 5.0)
     }
 
+    /// Goes on without new keys, and says when to try again.
     fn lack(&mut self, trouble: &Trouble) -> Duration {
         self.count(trouble.outcome());
-        match trouble {
+        let pause = match trouble {
             Trouble::Refused(code) => {
                 self.room.replace(Source::Review);
+                self.room.known_mut().failure = None;
                 self.backoff = Backoff::default();
                 self.tell(Health::Review, || {
                     warn!(
@@ -138,7 +144,9 @@ impl Keeper {
                 self.room.known_mut().failure = Some(why);
                 self.backoff.next()
             }
-        }
+        };
+        self.room.progress.send_replace(());
+        pause
     }
 
     async fn save(&mut self, keys: Arc<KeySet>) {

@@ -1,6 +1,7 @@
 //! The cluster's public keys.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -112,11 +113,17 @@ impl KeySet {
                 continue;
             };
             let kid = jwk.kid.clone();
-            if let Some(key) = jwk.read() {
-                // Which of the two a token means, nobody could say.
-                if keys.insert(kid, key).is_some() {
-                    return Err("two keys of one id");
+            let Some(key) = jwk.read() else {
+                continue;
+            };
+            match keys.entry(kid) {
+                Entry::Vacant(free) => {
+                    free.insert(key);
                 }
+                // A key may be published twice. Of two keys, nobody could say
+                // which one a token means.
+                Entry::Occupied(other) if other.get().is(&key) => {}
+                Entry::Occupied(_) => return Err("two keys of one id"),
             }
         }
         if keys.is_empty() {
@@ -167,6 +174,16 @@ impl KeySet {
         let mut keys: Vec<&Jwk> = keys.collect();
         keys.sort_by(|one, other| one.kid.cmp(&other.kid));
         keys
+    }
+}
+
+impl Key {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local(one), Self::Local(other)) => one.jwk == other.jwk,
+            (Self::Foreign, Self::Foreign) => true,
+            (Self::Local(_), Self::Foreign) | (Self::Foreign, Self::Local(_)) => false,
+        }
     }
 }
 

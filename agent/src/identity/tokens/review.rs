@@ -104,7 +104,8 @@ pub(super) struct Reviews {
     health: Health,
 }
 
-/// Whether the last thing to log was good or bad.
+/// What was logged last.
+#[derive(PartialEq)]
 enum Health {
     Well,
     Refused,
@@ -129,33 +130,31 @@ impl Reviews {
                     let job = job.expect("the room has a sender");
                     running.push(review(Arc::clone(&self.room), self.client.clone(), job));
                 }
-                Some(trouble) = running.next(), if !running.is_empty() => self.report(trouble),
+                Some(ended) = running.next(), if !running.is_empty() => self.report(&ended),
             }
         }
     }
 
-    fn report(&mut self, ended: Result<(), Trouble>) {
-        match (ended, &self.health) {
-            (Ok(()), Health::Refused) => {
-                info!("the API server reviews tokens again");
-                self.health = Health::Well;
-            }
-            (Err(Trouble::Refused(_)), Health::Well) => {
-                warn!("tokens cannot be verified: {MISSING}");
-                self.health = Health::Refused;
-            }
-            (Ok(()), Health::Well)
-            | (
-                Err(
-                    Trouble::Refused(_)
-                    | Trouble::Failing(_)
-                    | Trouble::Unreachable(_)
-                    | Trouble::Silent
-                    | Trouble::Garbled(_),
-                ),
-                Health::Well | Health::Refused,
-            ) => {}
+    fn report(&mut self, ended: &Result<(), Trouble>) {
+        let health = match ended {
+            Ok(()) => Health::Well,
+            Err(Trouble::Refused(_)) => Health::Refused,
+            // The callers say so, and it may be over with the next.
+            Err(
+                Trouble::Failing(_)
+                | Trouble::Unreachable(_)
+                | Trouble::Silent
+                | Trouble::Garbled(_),
+            ) => return,
+        };
+        if health == self.health {
+            return;
         }
+        match health {
+            Health::Well => info!("the API server reviews tokens again"),
+            Health::Refused => warn!("tokens cannot be verified: {MISSING}"),
+        }
+        self.health = health;
     }
 }
 
@@ -178,8 +177,9 @@ async fn review(room: Arc<Room>, client: Client, job: Job) -> Result<(), Trouble
         Ok(verdict) => (agree(vetted.claims, &verdict, &room.audiences), Ok(())),
         Err(trouble) => {
             let why = match &trouble {
-                Trouble::Refused(_) => MISSING.to_owned(),
-                Trouble::Failing(_)
+                Trouble::Refused(403) => MISSING.to_owned(),
+                Trouble::Refused(_)
+                | Trouble::Failing(_)
                 | Trouble::Unreachable(_)
                 | Trouble::Silent
                 | Trouble::Garbled(_) => trouble.why(),

@@ -79,18 +79,20 @@ impl<'de> Deserialize<'de> for Report {
 
 /// Conditions that nobody but the kubelet sets, which sees the pod's addresses
 /// as it does so. Others change, say, `Ready` and leave addresses as they were.
+/// That they hold no more may be as the pod's sandbox has gone: the kubelet then
+/// goes on to report the addresses of before (`getPodIPs` in its pleg).
 const OF_THE_KUBELET: [&str; 3] = [
     "PodReadyToStartContainers",
     "Initialized",
     "ContainersReady",
 ];
 
-/// The latest moment at which the kubelet saw something change.
+/// The latest moment at which the kubelet saw something begin.
 fn latest(status: &Value) -> Option<SystemTime> {
     let list = |name: &str| status[name].as_array().into_iter().flatten();
     let conditions = list("conditions").filter(|condition| {
         let kind = condition["type"].as_str();
-        kind.is_some_and(|kind| OF_THE_KUBELET.contains(&kind))
+        kind.is_some_and(|kind| OF_THE_KUBELET.contains(&kind)) && condition["status"] == "True"
     });
     let containers = list("initContainerStatuses").chain(list("containerStatuses"));
     let changed = conditions.map(|condition| &condition["lastTransitionTime"]);

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Secret, ServiceAccount};
+use crate::model::{PodUid, Secret, ServiceAccount};
 
 fn credentials_until(expires_at: SystemTime) -> Credentials {
     Credentials::new(
@@ -75,6 +75,10 @@ fn what_passes_by_itself_is_never_a_4xx() {
         }
         .into(),
         associations::Error::Deadline { origin: "eks" }.into(),
+        identity::Error::Unconfirmed(address).into(),
+        identity::Error::Outdated(Duration::from_mins(6)).into(),
+        identity::Error::UnknownPod(uid()).into(),
+        identity::Error::Token(tokens::Error::Unavailable("no route".into())).into(),
         fetch(credentials::Refusal::Throttled),
         fetch(credentials::Refusal::Unavailable("no route".into())),
         fetch(credentials::Refusal::Malformed("no token")),
@@ -87,6 +91,10 @@ fn what_passes_by_itself_is_never_a_4xx() {
     }
 }
 
+fn uid() -> PodUid {
+    PodUid::new("uid").unwrap()
+}
+
 #[test]
 fn what_an_operator_must_end_is_a_403() {
     let address = "10.0.0.1".parse().unwrap();
@@ -94,6 +102,10 @@ fn what_an_operator_must_end_is_a_403() {
         identity::Error::Ambiguous(address).into(),
         identity::Error::Node(address).into(),
         identity::Error::Unusable(address, "no account".into()).into(),
+        identity::Error::NoToken.into(),
+        identity::Error::Token(tokens::Error::Refused(tokens::Flaw::Expired)).into(),
+        identity::Error::GonePod(uid()).into(),
+        identity::Error::Elsewhere(address).into(),
         broker::Error::Credentials(cache::Error::Fetch(credentials::Refusal::Denied(
             "not authorized".into(),
         ))),
@@ -106,8 +118,14 @@ fn what_an_operator_must_end_is_a_403() {
 
 #[tokio::test]
 async fn a_pod_on_the_host_network_is_told_what_to_do() {
-    let error = identity::Error::Node("10.0.0.1".parse().unwrap());
-    let response = refusal(&Refusal::Broker(error.into()));
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    assert!(String::from_utf8_lossy(&body).contains("or use IRSA"));
+    let node = identity::Error::Node("10.0.0.1".parse().unwrap());
+    for error in [node, identity::Error::NoToken] {
+        let response = refusal(&Refusal::Broker(error.into()));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8_lossy(&body);
+        assert!(
+            body.contains("mount a projected service account token"),
+            "{body}"
+        );
+    }
 }
