@@ -175,7 +175,10 @@ impl Keeper {
                     self.old.remove(&link);
                     self.appeared.remove(&link);
                 }
-                Change::Missed => self.missed = Some(self.clock.now()),
+                Change::Missed => {
+                    self.missed = Some(self.clock.now());
+                    self.shared.write().paths.miss();
+                }
                 Change::Address(_)
                 | Change::Neighbour(_)
                 | Change::Mac(_)
@@ -184,7 +187,7 @@ impl Keeper {
             }
             concerned.extend(self.shared.read().paths.concerned(change));
             if let Change::Gone(link) = change {
-                self.write(|_, paths| paths.lose(link));
+                self.shared.write().paths.lose(link, self.clock.now());
             }
             next = self.changes.next().now_or_never().flatten();
         }
@@ -305,12 +308,13 @@ impl Keeper {
                 let appeared = match self.appeared.get(&link) {
                     Some(appeared) => Some(*appeared),
                     None if self.old.contains(&link) => None,
-                    // It can be looked at before it was told of.
-                    None => Some(self.clock.now()),
+                    // It can be looked at before it is told of, and then before
+                    // it is told what went before it came.
+                    None => return Since::Untold,
                 };
-                Since(appeared.max(self.missed))
+                appeared.max(self.missed).map_or(Since::Start, Since::Seen)
             }
-            Shown::Unresolved | Shown::Hidden => Since(None),
+            Shown::Unresolved | Shown::Hidden => Since::Start,
         }
     }
 
