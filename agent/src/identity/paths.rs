@@ -88,8 +88,8 @@ pub enum Change {
     Appeared(u32),
     /// This link has gone, and its index is not used again.
     Gone(u32),
-    /// Anything.
-    Any,
+    /// The ways to the addresses that have so many bits in common with this one.
+    Network(IpAddr, u8),
     /// Anything, links that appeared included: changes were missed.
     Missed,
 }

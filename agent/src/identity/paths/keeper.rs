@@ -183,7 +183,7 @@ impl Keeper {
                 | Change::Neighbour(_)
                 | Change::Mac(_)
                 | Change::Link(_)
-                | Change::Any => {}
+                | Change::Network(..) => {}
             }
             concerned.extend(self.shared.read().paths.concerned(change));
             if let Change::Gone(link) = change {
