@@ -91,7 +91,7 @@ fn shown(shown: netsetup::Shown) -> Shown {
 fn change(change: netsetup::Change) -> Change {
     match change {
         netsetup::Change::Address(address) => Change::Address(address),
-        netsetup::Change::Network { .. } => Change::Any,
+        netsetup::Change::Network { .. } | netsetup::Change::All => Change::Any,
         netsetup::Change::Neighbour { address, .. } => Change::Neighbour(address),
         netsetup::Change::Station { mac, .. } => Change::Mac(mac),
         netsetup::Change::Link { index, event } => match event {
@@ -99,6 +99,5 @@ fn change(change: netsetup::Change) -> Change {
             LinkEvent::Changed => Change::Link(index),
             LinkEvent::Gone => Change::Gone(index),
         },
-        netsetup::Change::All => Change::Any,
     }
 }
