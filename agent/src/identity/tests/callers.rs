@@ -241,21 +241,43 @@ impl Agent {
     }
 
     async fn step(&mut self, step: &Step) {
+        let events = self.act(step);
+        self.hear(events);
+        // A paused clock goes on only when nothing is left to be done.
+        let pause = if let Step::Wait(milliseconds) = *step {
+            milliseconds
+        } else {
+            1
+        };
+        sleep(Duration::from_millis(pause)).await;
+        // Those of a sandbox that has gone are closed.
+        let world = lock(&self.world);
+        let is_open = |connection: &Connection| match connection.maker {
+            Maker::Sandbox(sandbox) => world.sandboxes[sandbox].is_up,
+            Maker::Forger(sandbox) => {
+                world.sandboxes[sandbox].is_up && world.holder(connection.origin.peer()).is_some()
+            }
+            Maker::Node => true,
+        };
+        self.connections.retain(is_open);
+    }
+
+    fn act(&mut self, step: &Step) -> Vec<Event> {
         let now = self.clock.now();
-        let shelf = Arc::clone(&self.world);
-        let mut world = lock(&shelf);
+        let model = Arc::clone(&self.world);
+        let mut world = lock(&model);
         let mut events = Vec::new();
         match *step {
             Step::Create(name) => world.create(name),
             Step::Pod(pod, deed) => {
-                if let Some(pod) = world.pod(pod) {
+                if let Some(at) = world.pod(pod) {
                     match deed {
-                        Deed::Start(address) => world.start(pod, address, now),
-                        Deed::LookAfter => world.look_after(pod, now),
-                        Deed::Post => world.post(pod),
-                        Deed::Terminate => world.terminate(pod, now),
-                        Deed::Finish => world.finish(pod),
-                        Deed::Delete => world.delete(pod),
+                        Deed::Start(address) => world.start(at, address, now),
+                        Deed::LookAfter => world.look_after(at, now),
+                        Deed::Post => world.post(at),
+                        Deed::Terminate => world.terminate(at, now),
+                        Deed::Finish => world.finish(at),
+                        Deed::Delete => world.delete(at),
                     }
                 }
             }
@@ -299,26 +321,7 @@ impl Agent {
             // Nothing else tells one link from the next.
             self.notice(&mut world, usize::MAX);
         }
-        drop(world);
-        self.hear(events);
-        // A paused clock goes on only when nothing is left to be done.
-        let pause = if let Step::Wait(milliseconds) = *step {
-            milliseconds
-        } else {
-            1
-        };
-        sleep(Duration::from_millis(pause)).await;
-        // Those of a sandbox that has gone are closed.
-        let world = lock(&self.world);
-        self.connections
-            .retain(|connection| match connection.maker {
-                Maker::Sandbox(sandbox) => world.sandboxes[sandbox].is_up,
-                Maker::Forger(sandbox) => {
-                    world.sandboxes[sandbox].is_up
-                        && world.holder(connection.origin.peer()).is_some()
-                }
-                Maker::Node => true,
-            });
+        events
     }
 
     fn notice(&self, world: &mut World, count: usize) {
