@@ -21,7 +21,7 @@ pub(crate) const CLIENT_CORE: usize = 1;
 
 /// Connections that are asked on at a time, so that the server has work while
 /// the client looks at answers.
-const BATCH: u8 = 32;
+pub(crate) const BATCH: u8 = 32;
 
 /// Whom to ask for what.
 #[derive(Clone)]
@@ -30,21 +30,28 @@ pub(crate) struct Target {
     request: Vec<u8>,
 }
 
+/// Whom to ask as each of a few pods.
+pub(crate) type Targets = Vec<Target>;
+
 impl Target {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        let request = Vec::new();
-        Self { address, request }.at("/v1/credentials")
+        Self::at(address, "/v1/credentials", "")
     }
 
-    pub(crate) fn at(mut self, path: &str) -> Self {
+    /// With a token as an SDK sends it.
+    pub(crate) fn with_token(address: SocketAddr, token: &str) -> Self {
+        let header = format!("Authorization: {token}\r\n");
+        Self::at(address, "/v1/credentials", &header)
+    }
+
+    pub(crate) fn at(address: SocketAddr, path: &str, header: &str) -> Self {
         // What botocore sends.
-        self.request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: identity\r\n\
-             Accept: application/json\r\nUser-Agent: Botocore/1.40 Python/3.13\r\n\r\n",
-            self.address
-        )
-        .into_bytes();
-        self
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\n\
+             Accept: application/json\r\n{header}User-Agent: Botocore/1.40 Python/3.13\r\n\r\n",
+        );
+        let request = request.into_bytes();
+        Self { address, request }
     }
 
     /// A connection from a pod's address.
@@ -111,16 +118,22 @@ fn length(answer: &[u8]) -> Option<usize> {
 
 /// How many requests were answered, on connections that are kept.
 pub(crate) fn kept(target: &Target, round: Duration) -> u32 {
-    let mut streams: Vec<_> = (1..=BATCH)
-        .map(|index| target.connect(pod(index)))
+    kept_by_each(&vec![target.clone(); BATCH.into()], round)
+}
+
+/// As [`kept`], with a request of its own for each of the first pods.
+pub(crate) fn kept_by_each(targets: &Targets, round: Duration) -> u32 {
+    let connections = targets.iter().zip(1..);
+    let mut streams: Vec<_> = connections
+        .map(|(target, index)| (target, target.connect(pod(index))))
         .collect();
     let mut buffer = [0; 8192];
     let (begun, mut asked) = (Instant::now(), 0);
     while begun.elapsed() < round {
-        for stream in &mut streams {
+        for (target, stream) in &mut streams {
             target.send(stream);
         }
-        for stream in &mut streams {
+        for (_, stream) in &mut streams {
             receive(stream, &mut buffer);
             asked += 1;
         }

@@ -40,6 +40,7 @@ pub(crate) struct Worker {
 pub(crate) struct CredletServer {
     pub(crate) worker: Worker,
     front: Option<Front>,
+    pods: Pods,
 }
 
 /// hyper and nothing else.
@@ -85,11 +86,13 @@ impl CredletServer {
             })
             .collect();
         let worker = Worker::start();
-        let front = async move { Front::open(0, &pods, limits).await };
+        let known = pods.clone();
+        let front = async move { Front::open(0, &known, limits).await };
         let front = worker.runtime.block_on(worker.runtime.spawn(front));
         Self {
             worker,
             front: Some(front.expect("it opens")),
+            pods,
         }
     }
 
@@ -99,6 +102,13 @@ impl CredletServer {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.front().address
+    }
+
+    /// Tokens of its first pods.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let pods = self.pods.iter().take(load::BATCH.into());
+        pods.map(|(address, account)| self.front().token(*address, account))
+            .collect()
     }
 
     /// The body that the first pod gets.

@@ -1,138 +1,24 @@
 //! Pods on a simulated node, served by the real binary.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::Stdio;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use credlet_tests::client::{self, Answer};
-use credlet_tests::fake_aws::{self, Api, Entry, FakeAws, issued_to};
-use credlet_tests::fake_kube::{self, FakeKube};
-use credlet_tests::node::{NODE_IPV4, Node, Pod};
-use credlet_tests::process::{self, Agent, DOOR};
+use credlet_tests::client;
+use credlet_tests::fake_aws::{self, Api};
+use credlet_tests::node::NODE_IPV4;
+use credlet_tests::process::DOOR;
 use hyper::StatusCode;
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use tokio::time::timeout;
 
-const DOOR_V6: &str = "[fd00:ec2::23]:80";
-
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-const ROLE: &str = "arn:aws:iam::111122223333:role/pods/";
-
-/// A node, what its agent talks to, and the pods of two accounts.
-struct Cluster {
-    node: Node,
-    kube: FakeKube,
-    aws: FakeAws,
-    checkout: Pod,
-    reports: Pod,
-}
-
-impl Cluster {
-    async fn new() -> Self {
-        let node = Node::new().await.expect("a node");
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let kube = FakeKube::on(node.ns.run(free).await.expect("a free port"));
-        let aws = FakeAws::serve(node.ns.run(free).await.expect("a free port"));
-        let checkout = join(&node, &kube, &aws, "checkout", 2).await;
-        let reports = join(&node, &kube, &aws, "reports", 3).await;
-        Self {
-            node,
-            kube,
-            aws,
-            checkout,
-            reports,
-        }
-    }
-
-    fn command(&self) -> Command {
-        process::command(self.aws.url())
-    }
-
-    async fn start(&self, command: Command) -> Agent {
-        let agent = Agent::start(&self.node, &self.kube, command).await;
-        agent.expect("the binary is there")
-    }
-
-    async fn ready(&self, command: Command) -> Agent {
-        let mut agent = self.start(command).await;
-        agent
-            .ready(&self.node)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
-        agent
-    }
-
-    async fn metrics(&self) -> String {
-        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 2705));
-        let answer = self.node.ns.run(move || client::get(from, to, "/metrics"));
-        answer.await.text()
-    }
-
-    /// Runs `credlet` on the node to its end.
-    async fn run(&self, arguments: &[&str]) -> (String, Option<i32>) {
-        let mut command = Command::new(process::binary());
-        command
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = self
-            .node
-            .ns
-            .spawn(command)
-            .await
-            .expect("the binary is there");
-        let output = child.wait_with_output().await.expect("it ends");
-        let said = [output.stdout, output.stderr].concat();
-        (
-            String::from_utf8_lossy(&said).into_owned(),
-            output.status.code(),
-        )
-    }
-}
-
-/// A pod of the account of its name in the namespace `shop`, dual-stack.
-async fn join(node: &Node, kube: &FakeKube, aws: &FakeAws, account: &str, seat: u8) -> Pod {
-    let ipv4 = Ipv4Addr::new(10, 250, 1, seat);
-    let ipv6 = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, seat.into());
-    let pod = node.add_pod(ipv4, Some(ipv6)).await.expect("a pod");
-    let object = fake_kube::Pod::new("shop", &format!("{account}-1")).account(account);
-    let addresses = [ipv4.to_string(), ipv6.to_string()];
-    kube.apply(object.addresses(addresses.iter().map(String::as_str)));
-    aws.associate("shop", account, Entry::of(&format!("{ROLE}{account}")));
-    pod
-}
-
-async fn try_ask(pod: &Pod, door: &str) -> Result<Answer, String> {
-    let to: SocketAddr = door.parse().expect("an address");
-    let from = match to {
-        SocketAddr::V4(_) => IpAddr::V4(pod.ipv4),
-        SocketAddr::V6(_) => IpAddr::V6(pod.ipv6.expect("it is dual-stack")),
-    };
-    let answer = pod
-        .ns
-        .run(move || client::try_get(from, to, "/v1/credentials"));
-    answer.await.map_err(|error| error.to_string())
-}
-
-async fn ask(pod: &Pod, door: &str) -> Answer {
-    try_ask(pod, door).await.expect("an answer")
-}
-
-/// The account that a pod's answer is for, or what the answer is instead.
-fn owner(answer: &Answer) -> String {
-    issued_to(&answer.field("AccessKeyId")).unwrap_or_else(|| answer.text())
-}
+use crate::cluster::{DOOR_V6, PATIENCE, ROLE, Shop, ask, owner, try_ask};
 
 #[tokio::test]
 async fn each_pod_is_known_by_its_address_over_ipv4_and_over_ipv6() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let agent = cluster.ready(cluster.command()).await;
     for door in [DOOR, DOOR_V6] {
         assert_eq!(owner(&ask(&cluster.checkout, door).await), "shop/checkout");
@@ -144,7 +30,7 @@ async fn each_pod_is_known_by_its_address_over_ipv4_and_over_ipv6() {
 
 #[tokio::test]
 async fn a_process_on_the_host_network_is_refused() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let _agent = cluster.ready(cluster.command()).await;
     let door: SocketAddr = DOOR.parse().expect("an address");
     let answer = cluster
@@ -158,7 +44,7 @@ async fn a_process_on_the_host_network_is_refused() {
 
 #[tokio::test]
 async fn a_node_without_ipv6_is_served_over_ipv4_and_says_so_once() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     cluster
         .node
         .ns
@@ -180,7 +66,7 @@ async fn a_node_without_ipv6_is_served_over_ipv4_and_says_so_once() {
 
 #[tokio::test]
 async fn ipv6_that_is_turned_off_is_not_listened_on() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let mut command = cluster.command();
     command.arg("--disable-ipv6");
     let agent = cluster.ready(command).await;
@@ -191,7 +77,7 @@ async fn ipv6_that_is_turned_off_is_not_listened_on() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_away_comes_back_and_is_answered_on() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let _agent = cluster.ready(cluster.command()).await;
     assert_eq!(owner(&ask(&cluster.checkout, DOOR).await), "shop/checkout");
 
@@ -224,7 +110,7 @@ async fn an_address_that_is_taken_away_comes_back_and_is_answered_on() {
 
 #[tokio::test]
 async fn netsetup_makes_and_removes_the_same_and_says_what_it_did() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let (made, code) = cluster.run(&["netsetup"]).await;
     assert_eq!(code, Some(0), "{made}");
     assert!(
@@ -249,7 +135,7 @@ async fn netsetup_makes_and_removes_the_same_and_says_what_it_did() {
 
 #[tokio::test]
 async fn a_successor_takes_over_under_load_without_a_failed_request() {
-    let cluster = Arc::new(Cluster::new().await);
+    let cluster = Arc::new(Shop::new().await);
     let old = cluster.ready(cluster.command()).await;
     let (over, asked) = (
         Arc::new(AtomicBool::new(false)),
@@ -283,7 +169,7 @@ async fn a_successor_takes_over_under_load_without_a_failed_request() {
 
 #[tokio::test]
 async fn a_killed_agent_leaves_its_addresses_to_the_next() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let mut killed = cluster.ready(cluster.command()).await;
     killed.signal(Signal::SIGKILL);
     assert_eq!(killed.ended().await, None);
@@ -295,7 +181,7 @@ async fn a_killed_agent_leaves_its_addresses_to_the_next() {
 
 #[tokio::test]
 async fn a_request_that_waits_for_aws_is_answered_though_the_agent_was_told_to_leave() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let slow = fake_aws::Answer::After(Duration::from_millis(600));
     cluster
         .aws
@@ -312,7 +198,7 @@ async fn a_request_that_waits_for_aws_is_answered_though_the_agent_was_told_to_l
 
 #[tokio::test]
 async fn an_agent_that_cannot_listen_ends_with_one_line_that_says_what_to_do() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let taken = SocketAddr::from((NODE_IPV4, 8080));
     let _other = cluster
         .node
@@ -339,7 +225,7 @@ async fn an_agent_that_cannot_listen_ends_with_one_line_that_says_what_to_do() {
 
 #[tokio::test]
 async fn an_impossible_configuration_ends_with_exit_code_2_and_one_line() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let (said, code) = cluster.run(&["run"]).await;
     assert_eq!(code, Some(2));
     assert_eq!(
@@ -350,7 +236,7 @@ async fn an_impossible_configuration_ends_with_exit_code_2_and_one_line() {
 
 #[tokio::test]
 async fn the_log_has_no_secret_at_any_level_and_no_line_for_a_cached_request() {
-    let cluster = Cluster::new().await;
+    let cluster = Shop::new().await;
     let mut command = cluster.command();
     command.args(["--log-level", "trace"]);
     let loud = cluster.ready(command).await;

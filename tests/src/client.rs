@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 /// An answer, whole.
 #[derive(Clone, Debug)]
@@ -57,23 +59,46 @@ pub async fn get(from: IpAddr, to: SocketAddr, path: &str) -> Answer {
 }
 
 /// As [`get`], for tests in which the agent may be away.
-pub async fn try_get(
-    from: IpAddr,
+pub async fn try_get(from: IpAddr, to: SocketAddr, path: &str) -> Result<Answer, Error> {
+    Kept::open(from, to).await?.get(path, None).await
+}
+
+/// Why there is no answer.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A connection that is kept for one request after the other. It lives in the
+/// runtime that it was opened in, and ends when dropped.
+pub struct Kept {
     to: SocketAddr,
-    path: &str,
-) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = connect(from, to).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path)
-        .header("host", to.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let exchange = async move {
-        let response = sender.send_request(request).await?;
+    sender: SendRequest<Empty<Bytes>>,
+    _connection: JoinSet<hyper::Result<()>>,
+}
+
+impl Kept {
+    /// Connects to `to` from the address `from`, any port.
+    pub async fn open(from: IpAddr, to: SocketAddr) -> Result<Self, Error> {
+        let stream = connect(from, to).await?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut connection = JoinSet::new();
+        connection.spawn(driver);
+        Ok(Self {
+            to,
+            sender,
+            _connection: connection,
+        })
+    }
+
+    /// `GET path`, with a token or without.
+    pub async fn get(&mut self, path: &str, token: Option<&str>) -> Result<Answer, Error> {
+        self.sender.ready().await?;
+        let mut request = Request::get(path).header(HOST, self.to.to_string());
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        let request = request.body(Empty::<Bytes>::new())?;
+        let response = self.sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        Ok::<_, hyper::Error>(Answer { status, body })
-    };
-    // The connection ends when the exchange has dropped its sender.
-    let (answer, _) = tokio::join!(exchange, connection);
-    Ok(answer?)
+        Ok(Answer { status, body })
+    }
 }

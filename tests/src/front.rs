@@ -46,7 +46,7 @@ pub struct Front {
     pub leave: CancellationToken,
     door: JoinHandle<()>,
     _behind: JoinSet<()>,
-    _kube: FakeKube,
+    kube: FakeKube,
 }
 
 /// Pods with the address and the account of each.
@@ -81,9 +81,7 @@ impl Front {
     pub async fn open(port: u16, pods: &Pods, limits: Limits) -> Self {
         let kube = FakeKube::start().await;
         for (address, account) in pods {
-            let name = format!("pod-{}", address.to_string().replace('.', "-"));
-            let pod = Pod::new(account.namespace(), &name).account(account.name());
-            kube.apply(pod.addresses([&*address.to_string()]));
+            kube.apply(object(*address, account));
         }
         let callers = Callers::open(&kube, callers::settings());
         let identity = callers.identity.clone();
@@ -115,8 +113,15 @@ impl Front {
             leave,
             door: tokio::spawn(door),
             _behind: behind,
-            _kube: kube,
+            kube,
         }
+    }
+
+    /// A token of one of its pods.
+    pub fn token(&self, address: Ipv4Addr, account: &ServiceAccount) -> String {
+        let pod = object(address, account);
+        self.kube
+            .token(&pod, "pods.eks.amazonaws.com", Duration::from_hours(1))
     }
 
     /// Returns when it has closed, and fails if it panicked.
@@ -130,6 +135,13 @@ impl Drop for Front {
     fn drop(&mut self) {
         self.door.abort();
     }
+}
+
+fn object(address: Ipv4Addr, account: &ServiceAccount) -> Pod {
+    let address = address.to_string();
+    let name = format!("pod-{}", address.replace('.', "-"));
+    let pod = Pod::new(account.namespace(), &name).account(account.name());
+    pod.addresses([&*address])
 }
 
 fn ingress(stream: &TcpStream) -> Option<u32> {

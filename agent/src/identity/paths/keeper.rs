@@ -40,7 +40,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let confirmations = Family::<OutcomeLabels, Counter>::default();
         for outcome in [Outcome::Confirmed, Outcome::Refuted, Outcome::Failed] {
-            confirmations.get_or_create(&OutcomeLabels { outcome });
+            drop(confirmations.get_or_create(&OutcomeLabels { outcome }));
         }
         Self { confirmations }
     }
