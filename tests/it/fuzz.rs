@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+#[expect(unreachable_pub, reason = "a library where it is at home")]
 #[path = "../../agent/fuzz/src/lib.rs"]
 mod targets;
 
