@@ -89,6 +89,10 @@ impl Kernel for Seen {
         lock(&self.0).resolve(address);
         future::ready(Ok(())).boxed()
     }
+
+    fn is_heard(&self) -> bool {
+        true
+    }
 }
 
 /// The API server, for reads of a pod. What it says was true when it was asked.
