@@ -41,7 +41,30 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
         1 => token().prop_map(Step::ConnectFromNode),
         3 => (1_u64..2500).prop_map(Step::Wait),
     ];
-    prop::collection::vec(step, 1..100)
+    // What chance alone seldom brings together.
+    let runs = (index(), index(), index()).prop_map(|(name, pod, address)| {
+        vec![
+            Step::Create(name),
+            Step::Pod(pod, Deed::Start(address)),
+            Step::Pod(pod, Deed::Post),
+            Step::Tell(9),
+            Step::Notice(9),
+        ]
+    });
+    let hands_on = (index(), index(), index()).prop_map(|(sandbox, pod, address)| {
+        vec![
+            Step::Wait(1000),
+            Step::Stop(sandbox),
+            Step::Pod(pod, Deed::Start(address)),
+            Step::Connect(sandbox, address, Token::None),
+        ]
+    });
+    let steps = prop_oneof![
+        12 => step.prop_map(|step| vec![step]),
+        1 => runs,
+        1 => hands_on,
+    ];
+    prop::collection::vec(steps, 1..70).prop_map(|steps| steps.concat())
 }
 
 fn runtime() -> Runtime {
