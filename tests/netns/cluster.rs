@@ -115,6 +115,14 @@ impl Cluster {
         )
     }
 
+    /// Has the API server back that was down.
+    pub(crate) async fn kube_up(&self) {
+        let address = self.kube.address();
+        let listener = self.node.ns.run(move || TcpListener::bind(address));
+        self.kube
+            .up_on(listener.await.expect("nobody took the port"));
+    }
+
     /// A pod on the node, dual-stack, of which the API server knows nothing.
     pub(crate) async fn plug(&self, seat: u8) -> Pod {
         let (ipv4, ipv6) = addresses(seat);

@@ -5,3 +5,4 @@ mod demo;
 mod network;
 mod paths;
 mod pods;
+mod reuse;

@@ -131,6 +131,11 @@ impl FakeKube {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The text of a kubeconfig file that names this server.
     pub fn kubeconfig(&self) -> String {
         // JSON is YAML.
@@ -200,9 +205,13 @@ impl FakeKube {
 
     /// Listens again, on the same port.
     pub async fn up(&self) {
-        let listener = TcpListener::bind(self.address)
-            .await
-            .expect("nobody took the port");
+        let listener = TcpListener::bind(self.address).await;
+        self.up_on(listener.expect("nobody took the port"));
+    }
+
+    /// The same on a listener of the caller's, on the same address in the
+    /// network namespace of the one before.
+    pub fn up_on(&self, listener: TcpListener) {
         let serve = server::serve(listener, Arc::clone(&self.shared));
         self.server.lock().expect("no panic under it").spawn(serve);
     }

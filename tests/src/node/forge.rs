@@ -50,6 +50,13 @@ impl Pod {
             })
             .await
     }
+
+    /// Its next packet asks for the gateway first, and so tells everybody on a
+    /// bridge where its own address is.
+    pub async fn announce(&self) -> io::Result<()> {
+        let forget = async || forget_neighbours(&netlink()?).await;
+        self.ns.run(forget).await
+    }
 }
 
 async fn forget_neighbours(handle: &Handle) -> io::Result<()> {

@@ -167,14 +167,19 @@ impl Book {
         }
     }
 
-    /// A link has gone: its index is not used again.
-    pub(super) fn lose(&mut self, link: u32) {
+    /// A link has gone; another may have its index. Returns whether it was a pod's.
+    pub(super) fn lose(&mut self, link: u32) -> bool {
+        let mut is_lost = false;
         for entry in self.entries.values_mut() {
             match entry.learnt {
-                Learnt::Path(path) if path.own_link() == link => entry.learnt = Learnt::Lost,
+                Learnt::Path(path) if path.own_link() == link => {
+                    entry.learnt = Learnt::Lost;
+                    is_lost = true;
+                }
                 Learnt::Path(_) | Learnt::Hidden | Learnt::Nothing | Learnt::Lost => {}
             }
         }
+        is_lost
     }
 
     /// The path that is shown but not learnt, if a fresh report of the pod can
@@ -249,7 +254,7 @@ impl Book {
                 by(&|path| path.link == link || path.own_link() == link)
             }
             Change::Appeared(_) => Vec::new(),
-            Change::Any | Change::Missed => self.entries.keys().copied().collect(),
+            Change::Any => self.entries.keys().copied().collect(),
         }
     }
 
