@@ -191,3 +191,33 @@ async fn keys_that_could_not_be_refreshed_for_a_day_are_not_believed() {
     later(HOUR / 60).await;
     says_the_pod(&rig.verify(&token).await.unwrap());
 }
+
+#[tokio::test]
+async fn keys_outlive_the_refusals_of_a_server_that_has_just_started_and_no_others() {
+    let rig = Rig::start().await;
+    says_the_pod(&rig.verify(&rig.token()).await.unwrap());
+    rig.kube.forbid(Verb::Keys);
+    later(HOUR * 67 / 60).await;
+    rig.kube.called(Verb::Keys, 3).await;
+    let token = rig.kube.token(&pod(), AUDIENCE, 2 * HOUR);
+    says_the_pod(&rig.verify(&token).await.unwrap());
+    assert_eq!(rig.kube.count(Verb::Review), 0);
+    later(SPACING).await;
+    super::until("the refusal is believed", || {
+        rig.tokens.keys_age().is_none()
+    })
+    .await;
+    says_the_pod(&rig.verify(&token).await.unwrap());
+    assert_eq!(rig.kube.count(Verb::Review), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_its_keys_as_it_starts_is_asked_again_at_once() {
+    let kube = FakeKube::start().await;
+    kube.apply(pod());
+    kube.fail_next(Verb::Keys, Fault::Status(403));
+    let rig = Rig::with(kube, None, SystemTime::now()).await;
+    super::until("the keys are fetched", || rig.tokens.keys_age().is_some()).await;
+    says_the_pod(&rig.verify(&rig.token()).await.unwrap());
+    assert_eq!(rig.counted(Way::Keys, Outcome::Ok), 1);
+}
