@@ -65,7 +65,7 @@ impl Keeper {
             let pause = match api::keys(&self.client, self.room.clock.now()).await {
                 Ok(keys) => {
                     let keys = Arc::new(keys);
-                    let pause = self.have(Arc::clone(&keys));
+                    let pause = self.have(Arc::clone(&keys), began);
                     self.save(keys).await;
                     pause
                 }
@@ -106,12 +106,12 @@ impl Keeper {
     }
 
     /// Uses the keys, and says when to fetch others.
-    fn have(&mut self, keys: Arc<KeySet>) -> Duration {
+    fn have(&mut self, keys: Arc<KeySet>, began: Instant) -> Duration {
         self.count(Fetched::Ok);
         self.room.replace(Source::Keys(keys));
         {
             let mut known = self.room.known_mut();
-            known.fetched = Some(Instant::now());
+            known.fetched = Some(began);
             known.failure = None;
         }
         // Who wanted keys before has them now.
