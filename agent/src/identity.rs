@@ -245,6 +245,9 @@ impl Identity {
             None => None,
         };
         let claims = claims.as_deref();
+        if !origin.settle(&*self.kernel, deadline).await {
+            return Err(Error::Unconfirmed(origin.peer()));
+        }
         let mut changes = None;
         loop {
             // Bound first: a verdict in the match would hold the lock.

@@ -10,6 +10,9 @@ pub enum Error {
     /// No netlink socket, or it was closed.
     #[error("no netlink connection to the kernel: {0}")]
     Connection(#[source] io::Error),
+    /// More links came and went than the kernel had room to tell of.
+    #[error("changes of the node's links were missed: start again")]
+    Missed,
     /// The kernel did not say how things are.
     #[error("cannot read the node's links and addresses: {0}")]
     Observe(#[source] io::Error),

@@ -22,7 +22,7 @@ use plan::{Dummies, Observed};
 pub use error::Error;
 pub use ingress::ingress;
 pub use keep::keep;
-pub use paths::{Change, Changes, LinkEvent, Mac, Path, Paths, Port, Shown, StationEvent};
+pub use paths::{Backlog, Change, Changes, LinkEvent, Mac, Path, Paths, Port, Shown, StationEvent};
 pub use spec::{Ipv6State, Link, LinkKind, LoReason, Outcome, Spec};
 pub use step::{Place, Step};
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::error::Error;
 use crate::netlink::paths::{self as netlink, Extent, Neighbour, Way};
 
-pub use crate::netlink::changes::Changes;
+pub use crate::netlink::changes::{Backlog, Changes};
 
 /// A link-layer address.
 pub type Mac = [u8; 6];
@@ -89,8 +89,7 @@ pub enum Change {
         /// What it did.
         event: LinkEvent,
     },
-    /// Anything: the kernel had more to tell than it kept. The links that
-    /// appeared or went meanwhile follow.
+    /// Anything but a link: the kernel had more to tell than it kept.
     All,
 }
 
@@ -131,7 +130,7 @@ impl Paths {
             links = questions.links() => links.map_err(Error::Observe)?,
             error = &mut driver => return Err(error),
         };
-        let changes = Changes::new(notifications, questions.clone(), links);
+        let changes = Changes::new(notifications, links);
         Ok((Self(questions), changes, driver))
     }
 

@@ -2,14 +2,19 @@
 //! service account.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use aws_credential_types::Credentials;
+use bytes::Bytes;
 use credlet::clock::Clock;
 use credlet::config::Command;
 use credlet::node::{self, Agent, Outside};
 use credlet_tests::client::{self, Answer};
 use credlet_tests::fake_aws::{CLUSTER, Entry, FakeAws, REGION};
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -66,10 +71,26 @@ impl Rig {
         }
     }
 
-    /// Asks for credentials from an address.
-    pub(crate) async fn get(&self, from: &str) -> Answer {
-        let from: IpAddr = from.parse().expect("an address");
-        client::get(from, self.door, "/v1/credentials").await
+    /// Asks for credentials from an address, with a token or without.
+    pub(crate) async fn get(&self, from: &str, token: Option<&str>) -> Answer {
+        let from = from.parse().expect("an address");
+        let mut request = Request::get("/v1/credentials").header("host", self.door.to_string());
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        let request = request.body(Empty::<Bytes>::new()).expect("a request");
+        let stream = client::connect(from, self.door)
+            .await
+            .expect("a connection");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        let exchange = async move {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            Ok::<_, hyper::Error>(Answer { status, body })
+        };
+        let (answer, _) = tokio::join!(exchange, connection);
+        answer.expect("an answer")
     }
 
     /// Ends the agent, which must go well.

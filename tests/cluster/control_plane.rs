@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der};
@@ -16,11 +16,11 @@ use credlet::identity::watch::{Client, connect};
 use nix::sys::signal::Signal;
 use pem::Pem;
 use serde_json::json;
-use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use crate::manifests;
-use crate::process::{Nursery, Process};
+use crate::process::{Folder, Nursery, Process};
 
 /// How long a program may take to start or to end, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -32,6 +32,9 @@ const PEER_PORT: u16 = 2380;
 /// The administrator's bearer token.
 const ADMIN: &str = "of-the-administrator";
 
+/// A bearer token of the agent's that no key signed.
+const LASTING: &str = "of-the-agent";
+
 /// What the API server can sign service account tokens with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key {
@@ -39,6 +42,8 @@ pub(crate) enum Key {
     Rsa,
     /// Signs by ES256.
     Ec,
+    /// Signs by RS256, too.
+    Next,
 }
 
 /// How an API server is started.
@@ -65,28 +70,21 @@ pub(crate) struct ControlPlane {
     nursery: Nursery,
     api_server: Mutex<Option<Process>>,
     etcd: Mutex<Process>,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl ControlPlane {
-    /// The one that tests share which leave it running. It ends with the last
-    /// of them that runs.
+    /// The one that tests share which leave it running.
     pub(crate) async fn shared() -> Arc<Self> {
-        static SHARED: tokio::sync::Mutex<Weak<ControlPlane>> =
-            tokio::sync::Mutex::const_new(Weak::new());
-        let mut shared = SHARED.lock().await;
-        if let Some(running) = shared.upgrade() {
-            return running;
-        }
-        let started = Arc::new(Self::start(Settings::default()).await);
-        *shared = Arc::downgrade(&started);
-        started
+        static SHARED: OnceCell<Arc<ControlPlane>> = OnceCell::const_new();
+        let start = async || Arc::new(Self::start(Settings::default()).await);
+        Arc::clone(SHARED.get_or_init(start).await)
     }
 
     /// With an empty store and the agent's namespace, account and RBAC in it.
     pub(crate) async fn start(settings: Settings) -> Self {
         let address = own_address();
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::new();
         write_files(folder.path());
         let nursery = Nursery::new();
         let etcd = nursery.spawn(etcd(address, folder.path()), folder.path().join("etcd.log"));
@@ -98,7 +96,7 @@ impl ControlPlane {
             folder,
         };
         cluster.start_api_server(settings).await;
-        manifests::apply(&cluster.admin().await, "manifests").await;
+        manifests::apply(&cluster.admin().await, manifests::PLAIN).await;
         cluster
     }
 
@@ -155,6 +153,11 @@ impl ControlPlane {
     /// A client that is the agent.
     pub(crate) async fn agent(&self) -> Client {
         self.agent_by(self.api_server_at()).await
+    }
+
+    /// A client that is the agent, whatever key the API server signs with.
+    pub(crate) async fn lasting_agent(&self) -> Client {
+        self.client(LASTING, self.api_server_at()).await
     }
 
     /// A client that is the agent, by way of `server`.
@@ -302,11 +305,13 @@ fn write_files(folder: &Path) {
         let written: io::Result<()> = fs::write(path, text);
         written.expect("a file in a temporary folder");
     };
-    for key in [Key::Rsa, Key::Ec] {
+    for key in [Key::Rsa, Key::Ec, Key::Next] {
         write(&key_file(folder, key), pem::encode(&new_key(key)));
     }
-    let admin = format!("{ADMIN},administrator,0,system:masters\n");
-    write(&folder.join("tokens.csv"), admin);
+    let groups = "\"system:serviceaccounts,system:serviceaccounts:credlet\"";
+    let agent = manifests::AGENT;
+    let tokens = format!("{ADMIN},administrator,0,system:masters\n{LASTING},{agent},1,{groups}\n");
+    write(&folder.join("tokens.csv"), tokens);
     // Of the agent alone, and of a watch when it opens: it need not end.
     let policy = json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -330,7 +335,7 @@ fn audit_log(folder: &Path) -> PathBuf {
 
 fn new_key(key: Key) -> Pem {
     match key {
-        Key::Rsa => {
+        Key::Rsa | Key::Next => {
             let key = rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key");
             let der: Pkcs8V1Der<'_> = key.as_der().expect("a new key has a form");
             Pem::new("PRIVATE KEY", der.as_ref())

@@ -4,6 +4,7 @@
 //! its own service account, and so under the RBAC of `manifests/` and no more.
 
 mod agent;
+mod confirmation;
 mod control_plane;
 mod follower;
 mod manifests;
@@ -12,4 +13,6 @@ mod permissions;
 mod place;
 mod process;
 mod relay;
+mod tokens;
 mod watch;
+mod wire;

@@ -6,12 +6,21 @@ use std::path::Path;
 use credlet::identity::watch::Client;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
 use serde_json::{Value, json};
 
 /// Who the agent is to the API server.
 pub(crate) const AGENT: &str = "system:serviceaccount:credlet:credlet";
+
+/// What is applied to every cluster.
+pub(crate) const PLAIN: &str = "manifests";
+
+/// What makes up for it where the agent may not read the cluster's public keys.
+pub(crate) const TOKEN_REVIEW: &str = "manifests/components/token-review";
 
 /// The kinds that say what the agent may do, and what they need.
 const KINDS: [&str; 6] = [
@@ -55,6 +64,23 @@ pub(crate) fn rules(folder: &str) -> Vec<Value> {
         .filter(|document| document["kind"] == "ClusterRole" || document["kind"] == "Role")
         .flat_map(|role| role["rules"].as_array().expect("a role has rules").clone())
         .collect()
+}
+
+/// Takes the permission to read the cluster's public keys from the agent: what
+/// the API server lets every service account do, and what `manifests/` adds.
+pub(crate) async fn forbid_discovery(admin: &Client) {
+    let bindings = Api::<ClusterRoleBinding>::all(admin.clone());
+    let binding = "system:service-account-issuer-discovery";
+    let deleted = bindings.delete(binding, &DeleteParams::default()).await;
+    deleted.expect("the API server makes it at its first start");
+    let roles = Api::<ClusterRole>::all(admin.clone());
+    let mut role = roles.get("credlet").await.expect("the agent's role");
+    let granted = role.rules.as_mut().expect("rules");
+    granted.retain(|rule| rule.non_resource_urls.is_none());
+    let replaced = roles
+        .replace("credlet", &PostParams::default(), &role)
+        .await;
+    replaced.expect("a role");
 }
 
 /// A token of the agent's own service account, as the kubelet would mount it.

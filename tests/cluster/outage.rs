@@ -10,10 +10,9 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::control_plane::{ControlPlane, Settings};
-use crate::follower::{Follower, PATIENCE};
+use crate::follower::Follower;
 use crate::place::Place;
 use crate::relay::Relay;
 
@@ -39,9 +38,9 @@ async fn an_api_server_that_was_killed_or_stopped_is_followed_again_when_it_is_b
     let second = place.add_pod("cart-1").await;
     place.runs_at("cart-1", &["10.0.0.1"]).await;
     assert_eq!(follower.at("10.0.0.1").await, second);
-    for reason in [Reason::Refused, Reason::Garbled] {
-        assert_eq!(follower.lost(reason), 0, "{reason:?}");
-    }
+    // But refused it may be for a moment: a server answers 401 and 403 until it
+    // has read its own tokens and roles.
+    assert_eq!(follower.lost(Reason::Garbled), 0);
 }
 
 /// With the cache of pods off, the API server's watches are etcd's own, and so
@@ -69,13 +68,7 @@ async fn what_was_compacted_while_the_node_was_cut_off_is_made_good_by_a_list() 
     compact(&place).await;
     assert_ne!(follower.now("10.0.0.1").await, Ok(heir.clone()));
     relay.mend().await;
-    let served = async {
-        let mut changes = follower.identity.changes();
-        while follower.now("10.0.0.1").await != Ok(heir.clone()) {
-            changes.changed().await.expect("the watch goes on");
-        }
-    };
-    timeout(PATIENCE, served).await.expect("the heir is served");
+    follower.until("10.0.0.1", Ok(heir)).await;
     assert_eq!(follower.lost(Reason::Expired), 1);
     assert!(follower.now("10.0.0.2").await.is_ok());
 }

@@ -14,9 +14,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::agent::Rig;
 use crate::control_plane::{ControlPlane, Settings};
-use crate::follower::PATIENCE;
+use crate::follower::{Follower, PATIENCE};
 use crate::manifests;
 use crate::place::Place;
+
+/// Of the pod.
+const ADDRESS: &str = "127.0.1.1";
 
 /// What RBAC can allow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,31 +85,55 @@ impl Event {
     }
 }
 
+/// Where the cluster's public keys are published.
+const DISCOVERY: [&str; 2] = ["/.well-known/openid-configuration", "/openid/v1/jwks"];
+
 #[tokio::test]
 async fn the_agent_is_refused_nothing_and_may_nothing_that_it_does_not_do() {
     let cluster = Arc::new(ControlPlane::start(Settings::default()).await);
     let place = Place::on(Arc::clone(&cluster)).await;
-    let rig = Rig::serve(&place).await;
-    place.add_pod("cart-0").await;
-    place.runs_at("cart-0", &["127.0.1.1"]).await;
-    let answer = rig.get("127.0.1.1").await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-    let whose = issued_to(&answer.field("AccessKeyId"));
-    assert_eq!(whose, Some(format!("{}/cart", place.namespace)));
+    let uid = place.add_pod("cart-0").await;
+    place.runs_at("cart-0", &[ADDRESS]).await;
+    let token = place.token("cart-0").await;
 
-    let granted = granted("manifests");
-    until_used(&cluster, &granted).await;
+    let rig = Rig::serve(&place).await;
+    for token in [None, Some(&*token)] {
+        let answer = rig.get(ADDRESS, token).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let whose = issued_to(&answer.field("AccessKeyId"));
+        assert_eq!(whose, Some(format!("{}/cart", place.namespace)));
+    }
+    let follower = Follower::of(&place.node, place.agent().await).await;
+    follower.moved_to(ADDRESS, 7);
+    let answer = follower.by_link(7, ADDRESS, PATIENCE).await;
+    assert_eq!(answer, Ok(uid.clone()));
+    let mut allowed = granted(manifests::PLAIN);
+    until_used(&cluster, &allowed).await;
     rig.leave().await;
-    let events = events(&cluster);
-    let refused: Vec<_> = events.iter().filter(|event| event.is_refused()).collect();
+    let refused = refused(&cluster);
     assert!(refused.is_empty(), "{refused:#?}");
+
+    // A service account that may not read the keys may ask about each token.
+    manifests::forbid_discovery(&place.admin).await;
+    manifests::apply(&place.admin, manifests::TOKEN_REVIEW).await;
+    allowed.extend(granted(manifests::TOKEN_REVIEW));
+    let follower = Follower::of(&place.node, place.agent().await).await;
+    assert_eq!(follower.shown(&token, ADDRESS).await, Ok(uid));
+    until_used(&cluster, &allowed).await;
     // The API server lets every service account do a few things more.
-    let beyond: Vec<_> = events
-        .iter()
-        .map(Event::permission)
-        .filter(|used| !granted.contains(used))
-        .collect();
-    assert!(beyond.is_empty(), "done without being granted: {beyond:#?}");
+    let all = events(&cluster);
+    let beyond: BTreeSet<_> = all.iter().map(Event::permission).collect();
+    let beyond: Vec<_> = beyond.difference(&allowed).collect();
+    assert!(beyond.is_empty(), "done without being granted: {beyond:?}");
+    let refused = self::refused(&cluster);
+    let is_discovery = |used: &Permission| DISCOVERY.contains(&&*used.object);
+    assert!(refused.iter().all(is_discovery), "{refused:#?}");
+}
+
+fn refused(cluster: &ControlPlane) -> Vec<Permission> {
+    let events = events(cluster).into_iter();
+    let refused = events.filter(Event::is_refused);
+    refused.map(|event| event.permission()).collect()
 }
 
 async fn until_used(cluster: &ControlPlane, granted: &BTreeSet<Permission>) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use credlet::identity::watch::Client;
-use k8s_openapi::api::core::v1::{Binding, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Binding, Namespace, Node, Pod, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -42,12 +42,23 @@ impl Place {
         for account in ["default", "cart"] {
             place.add_account(account).await;
         }
+        place.add_node(&place.node).await;
         place
     }
 
     /// A client that is the agent.
     pub(crate) async fn agent(&self) -> Client {
         self.cluster.agent().await
+    }
+
+    /// As a kubelet registers itself.
+    pub(crate) async fn add_node(&self, name: &str) {
+        let node = of(json!({"metadata": {"name": name}}));
+        let nodes = Api::<Node>::all(self.admin.clone());
+        nodes
+            .create(&PostParams::default(), &node)
+            .await
+            .expect("a node");
     }
 
     pub(crate) async fn add_account(&self, name: &str) {
@@ -99,7 +110,13 @@ impl Place {
     /// As the kubelet tells of a pod that runs at these addresses.
     pub(crate) async fn runs_at(&self, name: &str, addresses: &[&str]) {
         let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
-        let status = json!({"phase": "Running", "podIP": addresses[0], "podIPs": ips});
+        let since = jiff::Timestamp::now();
+        let status = json!({
+            "phase": "Running",
+            "podIP": addresses[0],
+            "podIPs": ips,
+            "conditions": [{"type": "Initialized", "status": "True", "lastTransitionTime": since}],
+        });
         self.set_status(name, status).await;
     }
 
@@ -131,6 +148,32 @@ impl Place {
     pub(crate) async fn remove(&self, name: &str) {
         let now = DeleteParams::default().grace_period(0);
         self.pods().delete(name, &now).await.expect("a deletion");
+    }
+
+    /// A token of a pod of `cart`, as the kubelet asks for it and the agent
+    /// wants it.
+    pub(crate) async fn token(&self, pod: &str) -> String {
+        self.token_for("pods.eks.amazonaws.com", Some(pod)).await
+    }
+
+    /// A token of `cart` for an audience, bound to a pod or to none.
+    pub(crate) async fn token_for(&self, audience: &str, pod: Option<&str>) -> String {
+        let bound = pod.map(|pod| json!({"kind": "Pod", "apiVersion": "v1", "name": pod}));
+        let request = of(json!({"spec": {
+            "audiences": [audience],
+            // As short as may be.
+            "expirationSeconds": 600,
+            "boundObjectRef": bound,
+        }}));
+        let as_usual = PostParams::default();
+        let accounts = self.accounts();
+        let answer = accounts
+            .create_token_request("cart", &as_usual, &request)
+            .await;
+        let status = answer.expect("a token").status;
+        status
+            .and_then(|status| status.token)
+            .expect("an answer has one")
     }
 
     /// The version of the whole store, as of a list.

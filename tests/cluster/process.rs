@@ -52,6 +52,42 @@ impl Nursery {
     }
 }
 
+/// A temporary folder. It goes when this is dropped or this process ends in any
+/// way: what is shared by all tests is never dropped.
+pub(crate) struct Folder {
+    path: PathBuf,
+    janitor: Child,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let path = tempfile::tempdir().expect("a temporary folder").keep();
+        let janitor = Command::new("sh")
+            .args(["-c", "cat; rm -rf \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // An interrupt from the terminal is for this process alone.
+            .process_group(0)
+            .spawn();
+        let janitor = janitor.expect("a shell");
+        Self { path, janitor }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(self.janitor.stdin.take());
+        // What it leaves is only untidy.
+        let _ = self.janitor.wait();
+    }
+}
+
 /// A running program, killed when dropped.
 pub(crate) struct Process {
     child: Child,

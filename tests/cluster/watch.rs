@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use credlet::identity::Error;
-use credlet::identity::watch::{Client, Reason};
-use hyper::Request;
-use kube::client::Body;
+use credlet::identity::watch::Reason;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::control_plane::ControlPlane;
-use crate::follower::{Follower, PATIENCE, ip};
+use crate::follower::{Follower, PATIENCE, unknown};
 use crate::place::Place;
+use crate::wire::hurried;
 
 async fn place() -> Place {
     Place::on(ControlPlane::shared().await).await
@@ -23,7 +20,6 @@ async fn a_pod_is_known_by_its_addresses_from_the_kubelet_s_word_to_its_deletion
     let place = place().await;
     let follower = Follower::of(&place.node, place.agent().await).await;
     let uid = place.add_pod("cart-0").await;
-    let unknown = |address| Err(Error::Unknown(ip(address)));
     assert_eq!(follower.now("10.0.0.1").await, unknown("10.0.0.1"));
 
     place.runs_at("cart-0", &["10.0.0.1", "fd00::1"]).await;
@@ -95,7 +91,7 @@ async fn pods_of_other_nodes_and_of_none_are_never_seen() {
     assert_eq!(follower.at("10.0.0.3").await, unbound);
     assert_eq!(follower.identity.pods(), Some(1));
     for far in ["10.0.0.1", "10.0.0.2"] {
-        assert_eq!(follower.now(far).await, Err(Error::Unknown(ip(far))));
+        assert_eq!(follower.now(far).await, unknown(far));
     }
 }
 
@@ -113,36 +109,4 @@ async fn a_bookmark_keeps_a_quiet_watch_young_and_is_where_it_resumes() {
     for reason in [Reason::Ended, Reason::Expired, Reason::Unreachable] {
         assert_eq!(follower.lost(reason), 0, "{reason:?}");
     }
-}
-
-/// A client whose watches the server ends after seconds and not minutes, and
-/// bookmarks two seconds before. Tells of each which version it began at.
-fn hurried(client: Client) -> (Client, mpsc::UnboundedReceiver<String>) {
-    let (opened, openings) = mpsc::unbounded_channel();
-    let hurry = move |mut request: Request<Body>| {
-        let uri = request.uri().to_string();
-        let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
-        let query = form_urlencoded::parse(query.as_bytes()).into_owned();
-        let mut query: Vec<(String, String)> = query.collect();
-        if query.iter().any(|(name, _)| name == "watch") {
-            for (name, value) in &mut query {
-                match name.as_str() {
-                    "timeoutSeconds" => "4".clone_into(value),
-                    // The test may have ended.
-                    "resourceVersion" => drop(opened.send(value.clone())),
-                    _ => {}
-                }
-            }
-        }
-        let query = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(query)
-            .finish();
-        *request.uri_mut() = format!("{path}?{query}").parse().expect("a URI as before");
-        request
-    };
-    let hurried = tower::service_fn(move |request| {
-        let (client, request) = (client.clone(), hurry(request));
-        async move { client.send(request).await }
-    });
-    (Client::new(hurried, "default"), openings)
 }

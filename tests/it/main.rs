@@ -3,6 +3,7 @@
 mod agent;
 mod broker;
 mod doors;
+mod fuzz;
 mod layers;
 mod manifests;
 mod metrics;

@@ -231,13 +231,38 @@ async fn old_pods_are_no_longer_known_by_an_address_whose_path_is_not_shown() {
 }
 
 #[tokio::test]
+async fn nobody_is_known_while_a_link_may_have_gone_untold() {
+    let fixture = Fixture::start().await;
+    let kernel = &fixture.callers.kernel;
+    kernel.set_heard(false);
+    assert_eq!(fixture.by(FIRST).await, unconfirmed());
+    let served = fixture.callers.uid_by(Some(FIRST), ADDRESS, None, PATIENCE);
+    let hears = async {
+        tokio::task::yield_now().await;
+        kernel.set_heard(true);
+    };
+    let (uid, ()) = tokio::join!(served, hears);
+    assert_eq!(uid.unwrap(), "uid-of-shop-a");
+}
+
+#[tokio::test]
+async fn a_link_with_the_index_of_one_that_has_gone_is_another() {
+    let fixture = Fixture::start().await;
+    let kernel = &fixture.callers.kernel;
+    kernel.tell(Change::Gone(FIRST));
+    kernel.tell(Change::Appeared(FIRST));
+    fixture.until(|counts| counts.unconfirmed == 1).await;
+    assert_eq!(fixture.by(FIRST).await, unconfirmed());
+}
+
+#[tokio::test]
 async fn changes_that_were_missed_are_looked_up() {
     let fixture = Fixture::start().await;
     fixture
         .callers
         .kernel
         .show_silently(ip(ADDRESS), own(SECOND));
-    fixture.callers.kernel.tell(Change::Missed);
+    fixture.callers.kernel.tell(Change::Any);
     fixture.until(|counts| counts.unconfirmed == 1).await;
     assert_eq!(fixture.by(SECOND).await, unconfirmed());
 }

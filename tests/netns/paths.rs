@@ -29,6 +29,9 @@ const LO: u32 = 1;
 /// For what the kernel does within milliseconds.
 const SOON: Duration = Duration::from_secs(10);
 
+/// After which nothing more is told of what has happened.
+const QUIET: Duration = Duration::from_millis(200);
+
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Listens as the agent does, and asks to be told the links.
@@ -209,7 +212,7 @@ async fn of_two_pods_with_one_address_the_newest_has_the_path() -> Result {
 }
 
 #[tokio::test]
-async fn a_reader_that_falls_behind_is_told_so_and_of_the_links_that_it_missed() -> Result {
+async fn a_reader_that_falls_behind_is_told_so_and_misses_no_link() -> Result {
     let node = Node::bridged().await?;
     let (_, mut changes) = kernel(&node).await?;
     let bridge = node.bridge.expect("it is bridged");
@@ -225,8 +228,24 @@ async fn a_reader_that_falls_behind_is_told_so_and_of_the_links_that_it_missed()
     };
     node.ns.run(flood).await?;
     let pod = node.add_pod(V4, None).await?;
-    told(&mut changes, Change::All).await?;
-    told(&mut changes, link(pod.node_link, LinkEvent::Appeared)).await
+    told(&mut changes, link(pod.node_link, LinkEvent::Appeared)).await?;
+    told(&mut changes, Change::All).await
+}
+
+#[tokio::test]
+async fn a_link_that_has_gone_is_in_the_backlog_until_it_was_dealt_with() -> Result {
+    let node = Node::new().await?;
+    let pod = node.add_pod(V4, Some(V6)).await?;
+    let (_, mut changes) = kernel(&node).await?;
+    let backlog = changes.backlog();
+    assert!(backlog.is_empty());
+    node.unplug(&pod).await?;
+    assert!(!backlog.is_empty());
+    told(&mut changes, link(pod.node_link, LinkEvent::Gone)).await?;
+    assert!(!backlog.is_empty(), "it was told and not dealt with");
+    while timeout(QUIET, changes.next()).await.is_ok() {}
+    assert!(backlog.is_empty());
+    Ok(())
 }
 
 #[tokio::test]

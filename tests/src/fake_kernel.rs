@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use credlet::identity::paths::{Change, Kernel, Shown};
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 pub struct FakeKernel {
     shown: Mutex<HashMap<IpAddr, Shown>>,
     changes: mpsc::UnboundedSender<Change>,
+    heard: AtomicBool,
 }
 
 impl FakeKernel {
@@ -25,6 +27,7 @@ impl FakeKernel {
         let kernel = Self {
             shown: Mutex::default(),
             changes,
+            heard: AtomicBool::new(true),
         };
         let told = stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
         (Arc::new(kernel), told.boxed())
@@ -42,6 +45,11 @@ impl FakeKernel {
         all.insert(address, shown);
     }
 
+    /// Has something of links untold, or not.
+    pub fn set_heard(&self, heard: bool) {
+        self.heard.store(heard, Ordering::Relaxed);
+    }
+
     /// Tells of a change.
     pub fn tell(&self, change: Change) {
         // The keeper may have ended with its test.
@@ -57,5 +65,9 @@ impl Kernel for FakeKernel {
 
     fn resolve(&self, _address: IpAddr) -> BoxFuture<'_, io::Result<()>> {
         ready(Ok(())).boxed()
+    }
+
+    fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 }

@@ -3,11 +3,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use credlet::associations::file;
 use credlet::identity::pods::{Life, Network, Owner, PodIndex, Report};
+use credlet::identity::tokens::unverified;
 use credlet::model::Session;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// An event of a watch of pods.
 #[derive(Deserialize)]
@@ -96,4 +99,71 @@ pub fn associations(bytes: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// A token as it comes, or three lines to make one of: a header, a payload and a
+/// signature. What is accepted must be meant for us, and now, and for a pod.
+pub fn token(bytes: &[u8]) {
+    const AUDIENCE: &str = "pods.eks.amazonaws.com";
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let token = match lines[..] {
+        [header, payload, signature] => {
+            format!("{}.{}.{signature}", base64(header), base64(payload))
+        }
+        _ => text.to_owned(),
+    };
+    // 2026, whenever it is.
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+    let Ok(claims) = unverified(&token, &[AUDIENCE.to_owned()], now) else {
+        return;
+    };
+    assert!(!claims.pod.to_string().is_empty() && !claims.pod_name.is_empty());
+    let [header, payload, _] = lines[..] else {
+        return;
+    };
+    let header: Value = serde_json::from_str(header).expect("it was read");
+    assert!(
+        ["RS256", "ES256", "ES384", "ES512"]
+            .map(Value::from)
+            .contains(&header["alg"])
+    );
+    let payload: Value = serde_json::from_str(payload).expect("it was read");
+    let audiences = match &payload["aud"] {
+        Value::Array(several) => several.clone(),
+        one => vec![one.clone()],
+    };
+    assert!(audiences.contains(&AUDIENCE.into()));
+    assert!(
+        payload["exp"]
+            .as_u64()
+            .is_some_and(|exp| exp > 1_780_000_000 - 60)
+    );
+    assert!(
+        payload["nbf"]
+            .as_u64()
+            .is_some_and(|nbf| nbf < 1_780_000_000 + 60)
+    );
+    let bound = &payload["kubernetes.io"];
+    assert_eq!(bound["pod"]["uid"], claims.pod.to_string());
+    assert_eq!(bound["namespace"], claims.account.namespace());
+    assert_eq!(bound["serviceaccount"]["name"], claims.account.name());
+}
+
+/// As JWTs have it: for URLs, and without padding.
+fn base64(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut encoded = String::new();
+    for three in text.as_bytes().chunks(3) {
+        let bits = three
+            .iter()
+            .fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+        let bits = bits << (8 * (3 - three.len()));
+        for digit in 0..=three.len() {
+            encoded.push(char::from(DIGITS[bits >> (18 - 6 * digit) & 63]));
+        }
+    }
+    encoded
 }

@@ -2,8 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::paths::{Kernel, Shown};
+
+/// What it takes to learn of a link.
+const SOON: Duration = Duration::from_millis(1);
 
 /// One connection's ends and the link between them.
 #[derive(Debug)]
@@ -11,6 +18,8 @@ pub struct Origin {
     peer: IpAddr,
     local: IpAddr,
     link: Option<u32>,
+    /// Whether all is known of links that had gone before the connection was made.
+    settled: AtomicBool,
     /// What the kernel showed of the way to the peer when that first mattered:
     /// whoever completed the handshake was there then, and goes by no other way
     /// as long as the connection lives.
@@ -25,6 +34,7 @@ impl Origin {
             peer: peer.to_canonical(),
             local: local.to_canonical(),
             link,
+            settled: AtomicBool::new(false),
             shown: OnceLock::new(),
         }
     }
@@ -42,6 +52,24 @@ impl Origin {
     /// The link that the connection came in by.
     pub fn link(&self) -> Option<u32> {
         self.link
+    }
+
+    /// Waits until nothing that happened to a link before the connection was
+    /// made is still to be learnt: the link may have the index of another, and
+    /// that one's pod be known by it. False if that takes until `deadline`.
+    pub(super) async fn settle(&self, kernel: &dyn Kernel, deadline: Instant) -> bool {
+        if self.settled.load(Ordering::Relaxed) {
+            return true;
+        }
+        while !kernel.is_heard() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            // Whoever learns is about to; nobody tells when.
+            sleep(SOON).await;
+        }
+        self.settled.store(true, Ordering::Relaxed);
+        true
     }
 
     pub(super) fn shown(&self) -> Option<Shown> {

@@ -18,8 +18,8 @@ pub use book::Counts;
 pub(super) use book::{Book, Proof};
 pub use keeper::{Keeper, Metrics, Outcome, OutcomeLabels};
 
-/// The way to a pod, as links of the node. An index is not used twice while the
-/// node runs.
+/// The way to a pod, as links of the node. A link that comes from inside a pod
+/// may have the index of one that has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     /// By which its packets come in.
@@ -71,6 +71,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// Asks the neighbour at `address` for its link-layer address. What it
     /// answers is told as a change.
     fn resolve(&self, address: IpAddr) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Whether each link that had gone before this was called has been told, and
+    /// what was told has been dealt with.
+    fn is_heard(&self) -> bool;
 }
 
 /// What may be shown otherwise from now on.
@@ -86,10 +90,10 @@ pub enum Change {
     Link(u32),
     /// This link is new.
     Appeared(u32),
-    /// This link has gone, and its index is not used again.
+    /// This link has gone; another may have its index.
     Gone(u32),
     /// The ways to the addresses that have so many bits in common with this one.
     Network(IpAddr, u8),
-    /// Anything, links that appeared included: changes were missed.
-    Missed,
+    /// Anything but a link.
+    Any,
 }

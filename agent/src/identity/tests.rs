@@ -5,6 +5,7 @@ use std::env;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+mod agent;
 mod callers;
 mod cluster;
 mod index;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use netsetup::{Changes, Error, LinkEvent, Paths};
+use netsetup::{Backlog, Changes, Error, LinkEvent, Paths};
 use tokio::net::TcpStream;
 
 use crate::identity::paths::{Change, Kernel, Path, Port, Shown};
@@ -28,7 +28,10 @@ pub(super) struct Opened {
 pub(super) async fn open() -> Result<Opened, Error> {
     let (paths, changes, driver) = Paths::open().await?;
     Ok(Opened {
-        kernel: Arc::new(Node(paths)),
+        kernel: Arc::new(Node {
+            paths,
+            backlog: changes.backlog(),
+        }),
         links: changes.links().collect(),
         changes: follow(changes),
         driver: driver.boxed(),
@@ -41,15 +44,22 @@ pub(super) fn ingress(stream: &TcpStream) -> Option<u32> {
     netsetup::ingress(stream.as_fd(), peer.ip())
 }
 
-struct Node(Paths);
+struct Node {
+    paths: Paths,
+    backlog: Backlog,
+}
 
 impl Kernel for Node {
     fn path(&self, address: IpAddr) -> BoxFuture<'_, io::Result<Shown>> {
-        async move { self.0.path(address).await.map(shown) }.boxed()
+        async move { self.paths.path(address).await.map(shown) }.boxed()
     }
 
     fn resolve(&self, address: IpAddr) -> BoxFuture<'_, io::Result<()>> {
-        self.0.resolve(address).boxed()
+        self.paths.resolve(address).boxed()
+    }
+
+    fn is_heard(&self) -> bool {
+        self.backlog.is_empty()
     }
 }
 
@@ -82,6 +92,7 @@ fn change(change: netsetup::Change) -> Change {
     match change {
         netsetup::Change::Address(address) => Change::Address(address),
         netsetup::Change::Network { address, prefix } => Change::Network(address, prefix),
+        netsetup::Change::All => Change::Any,
         netsetup::Change::Neighbour { address, .. } => Change::Neighbour(address),
         netsetup::Change::Station { mac, .. } => Change::Mac(mac),
         netsetup::Change::Link { index, event } => match event {
@@ -89,6 +100,5 @@ fn change(change: netsetup::Change) -> Change {
             LinkEvent::Changed => Change::Link(index),
             LinkEvent::Gone => Change::Gone(index),
         },
-        netsetup::Change::All => Change::Missed,
     }
 }

@@ -174,15 +174,6 @@ impl Book {
         }
     }
 
-    /// Changes were missed: another link may have the index of one that went.
-    pub(super) fn miss(&mut self) {
-        self.holders.clear();
-        let addresses: Vec<IpAddr> = self.entries.keys().copied().collect();
-        for address in addresses {
-            self.hold(address);
-        }
-    }
-
     /// What is believed without asking. A path is the owner's if the report of
     /// the pod is as new as the link: else the link may be another pod's.
     fn first(&self, pods: &PodIndex, address: IpAddr, shown: Shown, since: Since) -> Learnt {
@@ -225,18 +216,24 @@ impl Book {
             })
     }
 
-    /// A link has gone: its index is not used again, or for another.
-    pub(super) fn lose(&mut self, link: u32, now: SystemTime) {
+    /// A link has gone; another may have its index. Returns whether it was known
+    /// to be a pod's.
+    pub(super) fn lose(&mut self, link: u32, now: SystemTime) -> bool {
         if self.gone.len() == GONE {
             self.gone.pop_front();
         }
         self.gone.push_back((now, self.holders.remove(&link)));
+        let mut is_lost = false;
         for entry in self.entries.values_mut() {
             match entry.learnt {
-                Learnt::Path(path) if path.own_link() == link => entry.learnt = Learnt::Lost,
+                Learnt::Path(path) if path.own_link() == link => {
+                    entry.learnt = Learnt::Lost;
+                    is_lost = true;
+                }
                 Learnt::Path(_) | Learnt::Hidden | Learnt::Nothing | Learnt::Lost => {}
             }
         }
+        is_lost
     }
 
     /// The path that is shown but not learnt, if a fresh report of the pod can
@@ -317,7 +314,7 @@ impl Book {
                     .filter(|address| begins_as(*address, network, bits))
                     .collect()
             }
-            Change::Missed => self.entries.keys().copied().collect(),
+            Change::Any => self.entries.keys().copied().collect(),
         }
     }
 

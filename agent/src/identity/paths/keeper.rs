@@ -25,6 +25,8 @@ use crate::model::PodUid;
 const PACE: Duration = Duration::from_secs(1);
 /// How long a read may take.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+/// How many of the kernel's changes are taken before what they concern is looked at.
+const AT_ONCE: usize = 1024;
 /// How many reads are under way at a time.
 const READS: usize = 8;
 
@@ -76,8 +78,6 @@ pub struct Keeper {
     old: HashSet<u32>,
     /// The links that appeared since, and when.
     appeared: HashMap<u32, SystemTime>,
-    /// Links may have gone, and others come with their index, as late as this.
-    missed: Option<SystemTime>,
     /// When a read for an address was last begun.
     asked: HashMap<IpAddr, Instant>,
     /// Addresses that were doubted again too soon after that.
@@ -114,7 +114,6 @@ impl Keeper {
             metrics,
             old: links,
             appeared: HashMap::new(),
-            missed: None,
             asked: HashMap::new(),
             deferred: HashSet::new(),
             reads: FuturesUnordered::new(),
@@ -131,7 +130,7 @@ impl Keeper {
                 // The sender is shared, and so lives as long as this.
                 _ = owners.changed() => {}
                 change = self.changes.next() => match change {
-                    Some(change) => self.follow_kernel(change).await,
+                    Some(change) => self.follow_kernel(Some(change)).await,
                     None => return "the kernel's changes are no longer told",
                 },
                 () = self.shared.doubted.notified() => self.confirm_doubted().await,
@@ -146,27 +145,37 @@ impl Keeper {
     /// Learns the paths of addresses whose owner is new.
     async fn follow_owners(&mut self) {
         let unlearnt = self.write(|pods, paths| paths.follow(pods));
-        let Some(unlearnt) = unlearnt else { return };
-        for address in &unlearnt {
-            let shown = self.look(*address).await;
+        let mut seen = Vec::new();
+        for address in unlearnt.unwrap_or_default() {
+            let shown = self.look(address).await;
             if shown == Shown::Unresolved
-                && let Err(error) = self.kernel.resolve(*address).await
+                && let Err(error) = self.kernel.resolve(address).await
             {
                 tracing::debug!(%address, %error, "the neighbour cannot be asked");
             }
+            seen.push((address, shown));
+        }
+        if seen.is_empty() {
+            return;
+        }
+        // A link may have the index of one that went before it was looked at.
+        self.follow_kernel(None).await;
+        for (address, shown) in seen {
             let since = self.since(shown);
-            self.write(|pods, paths| paths.learn(pods, *address, shown, since));
+            self.write(|pods, paths| paths.learn(pods, address, shown, since));
         }
-        if !unlearnt.is_empty() {
-            self.shared.changed();
-        }
+        self.shared.changed();
     }
 
-    async fn follow_kernel(&mut self, first: Change) {
-        let mut concerned = HashSet::new();
-        let mut next = Some(first);
-        // One look answers all that came together.
-        while let Some(change) = next {
+    /// Takes what the kernel has told, of which `first` is taken already.
+    async fn follow_kernel(&mut self, first: Option<Change>) {
+        let (mut concerned, mut is_other) = (HashSet::new(), false);
+        let mut told = first.or_else(|| self.told());
+        let mut room = AT_ONCE;
+        // One look answers all that came together, up to a limit: pods can make
+        // the kernel tell without an end.
+        while let Some(change) = told {
+            concerned.extend(self.shared.read().paths.concerned(change));
             match change {
                 Change::Appeared(link) => {
                     self.appeared.insert(link, self.clock.now());
@@ -174,30 +183,28 @@ impl Keeper {
                 Change::Gone(link) => {
                     self.old.remove(&link);
                     self.appeared.remove(&link);
-                }
-                Change::Missed => {
-                    self.missed = Some(self.clock.now());
-                    self.shared.write().paths.miss();
+                    is_other |= self.shared.write().paths.lose(link, self.clock.now());
                 }
                 Change::Address(_)
                 | Change::Neighbour(_)
                 | Change::Mac(_)
                 | Change::Link(_)
-                | Change::Network(..) => {}
+                | Change::Network(..)
+                | Change::Any => {}
             }
-            concerned.extend(self.shared.read().paths.concerned(change));
-            if let Change::Gone(link) = change {
-                self.shared.write().paths.lose(link, self.clock.now());
-            }
-            next = self.changes.next().now_or_never().flatten();
+            room -= 1;
+            told = if room > 0 { self.told() } else { None };
         }
-        let mut is_other = false;
         for address in concerned {
             is_other |= self.see(address).await;
         }
         if is_other {
             self.shared.changed();
         }
+    }
+
+    fn told(&mut self) -> Option<Change> {
+        self.changes.next().now_or_never().flatten()
     }
 
     /// Begins to read the pods whose callers came by a path that is not known
@@ -312,7 +319,7 @@ impl Keeper {
                     // it is told what went before it came.
                     None => return Since::Untold,
                 };
-                appeared.max(self.missed).map_or(Since::Start, Since::Seen)
+                appeared.map_or(Since::Start, Since::Seen)
             }
             Shown::Unresolved | Shown::Hidden => Since::Start,
         }

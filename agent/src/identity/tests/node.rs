@@ -217,7 +217,7 @@ impl World {
             !self.sandboxes.iter().any(has)
         };
         match self.net {
-            Net::Moved => (BRIDGE + 1..).find(is_free).expect("some are free"),
+            Net::Moved => (BRIDGE + 1..u32::MAX).find(is_free).expect("some are free"),
             Net::Routed | Net::Bridged => {
                 self.links += 1;
                 self.links
@@ -315,8 +315,8 @@ impl World {
 
     /// The object of that name.
     pub(super) fn read(&self, name: &str) -> Option<Value> {
-        let objects = self.pods.iter().filter(|pod| pod.name == name);
-        objects.filter_map(|pod| pod.object.clone()).next()
+        let mut pods = self.pods.iter().filter(|pod| pod.name == name);
+        pods.find_map(|pod| pod.object.clone())
     }
 
     fn write(&mut self, at: usize, object: Value) {

@@ -70,7 +70,9 @@ struct Bound {
 #[derive(Deserialize)]
 struct Object {
     name: String,
-    uid: String,
+    /// Only a node may be without: an API server that does not find it names it
+    /// all the same.
+    uid: Option<String>,
 }
 
 impl<'a> Jwt<'a> {
@@ -144,7 +146,7 @@ impl<'a> Jwt<'a> {
             .map_err(|_| Flaw::Malformed)?;
         // Who has these UIDs, only the API server could say.
         bound.serviceaccount.uid()?;
-        if let Some(node) = &bound.node {
+        if let Some(node) = bound.node.as_ref().filter(|node| node.uid.is_some()) {
             node.uid()?;
         }
         let claims = Claims {
@@ -206,10 +208,11 @@ impl Audiences {
 impl Object {
     /// Printable, so that no later use has to escape it.
     fn uid(&self) -> Result<PodUid, Flaw> {
-        if self.uid.len() > 128 || !self.uid.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let uid = self.uid.as_deref().ok_or(Flaw::Malformed)?;
+        if uid.len() > 128 || !uid.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Flaw::Malformed);
         }
-        PodUid::new(&self.uid).map_err(|_| Flaw::Malformed)
+        PodUid::new(uid).map_err(|_| Flaw::Malformed)
     }
 
     /// As pods and nodes may be called (RFC 1123 subdomain), roughly.

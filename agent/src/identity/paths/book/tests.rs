@@ -301,7 +301,7 @@ async fn a_change_concerns_the_addresses_that_it_may_move() {
     assert_eq!(concerned(Change::Network(ip("0.0.0.0"), 0)), "1234");
     assert_eq!(concerned(Change::Network(ip("10.0.0.0"), 30)), "123");
     assert_eq!(concerned(Change::Network(ip("fe80::"), 64)), "");
-    assert_eq!(concerned(Change::Missed), "1234");
+    assert_eq!(concerned(Change::Any), "1234");
 }
 
 #[tokio::test(start_paused = true)]
