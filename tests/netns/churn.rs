@@ -25,7 +25,7 @@ const PODS: u8 = 50;
 const FIRST_SEAT: u8 = 10;
 
 /// How long a pod may take until it has its credentials, at the worst.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a pod lives for at the least, if it has its credentials by then.
 const LIVES: std::ops::Range<u64> = 200..3_000;
@@ -161,14 +161,14 @@ impl Churn {
             }
         };
         let rest = |rng: &mut Rng| sleep(Duration::from_millis(rng.u64(RESTS)));
-        let mut of_new = rng.fork();
+        let mut of_them = rng.fork();
         let on_new = async {
             loop {
-                let door = if of_new.bool() { DOOR } else { DOOR_V6 };
+                let door = if of_them.bool() { DOOR } else { DOOR_V6 };
                 if let Ok(answer) = try_ask(pod, door).await {
                     record(&answer);
                 }
-                rest(&mut of_new).await;
+                rest(&mut of_them).await;
             }
         };
         let on_kept = async {
