@@ -13,7 +13,7 @@ use super::{code, unconfirmed};
 use crate::cluster::{Cluster, DOOR_V6, Shop, ask, ask_on, connect, owner, reported, unaddressed};
 
 const AUDIENCE: &str = "pods.eks.amazonaws.com";
-const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_hours(1);
 
 /// A pod of the account on the host network.
 fn of_the_node(account: &str) -> fake_kube::Pod {
