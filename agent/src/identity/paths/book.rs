@@ -308,6 +308,12 @@ impl Book {
             Change::Link(link) | Change::Appeared(link) | Change::Gone(link) => {
                 by(&|path| path.link == link || path.own_link() == link)
             }
+            Change::Network(network, bits) => {
+                let addresses = self.entries.keys().copied();
+                addresses
+                    .filter(|address| begins_as(*address, network, bits))
+                    .collect()
+            }
             Change::Any => self.entries.keys().copied().collect(),
         }
     }
@@ -357,6 +363,19 @@ impl Book {
     fn is_free(&self, path: Path, pod: &PodUid) -> bool {
         self.holder(path.own_link())
             .is_none_or(|holder| holder == pod)
+    }
+}
+
+fn begins_as(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let bits = u32::from(bits);
+    match (address, network) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     }
 }
 

@@ -189,6 +189,7 @@ impl Keeper {
                 | Change::Neighbour(_)
                 | Change::Mac(_)
                 | Change::Link(_)
+                | Change::Network(..)
                 | Change::Any => {}
             }
             room -= 1;

@@ -298,6 +298,9 @@ async fn a_change_concerns_the_addresses_that_it_may_move() {
     assert_eq!(concerned(Change::Neighbour(ip(ADDRESS))), "");
     assert_eq!(concerned(Change::Neighbour(ip("10.0.0.2"))), "2");
     assert_eq!(concerned(Change::Neighbour(ip("10.0.0.4"))), "4");
+    assert_eq!(concerned(Change::Network(ip("0.0.0.0"), 0)), "1234");
+    assert_eq!(concerned(Change::Network(ip("10.0.0.0"), 30)), "123");
+    assert_eq!(concerned(Change::Network(ip("fe80::"), 64)), "");
     assert_eq!(concerned(Change::Any), "1234");
 }
 
