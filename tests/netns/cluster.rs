@@ -9,7 +9,7 @@ use credlet_tests::client::{self, Answer, Kept};
 use credlet_tests::fake_aws::{Entry, FakeAws, issued_to};
 use credlet_tests::fake_kube::{self, FakeKube};
 use credlet_tests::node::{Node, Pod};
-use credlet_tests::process::{self, Agent};
+use credlet_tests::process::{self, Agent, DOOR};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -61,6 +61,18 @@ impl Shop {
     }
 }
 
+impl Shop {
+    /// Has the agent know the paths of all addresses.
+    pub(crate) async fn settle(&self) {
+        for (pod, account) in [(&self.checkout, "checkout"), (&self.reports, "reports")] {
+            for door in [DOOR, DOOR_V6] {
+                let answer = owner(&ask(pod, door).await);
+                assert_eq!(answer, format!("shop/{account}"), "{door}");
+            }
+        }
+    }
+}
+
 impl Cluster {
     pub(crate) async fn on(node: Node) -> Self {
         let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
@@ -92,6 +104,19 @@ impl Cluster {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 2705));
         let answer = self.node.ns.run(move || client::get(from, to, "/metrics"));
         answer.await.text()
+    }
+
+    /// Waits until the metrics have this line.
+    pub(crate) async fn shows(&self, line: &str) {
+        let line = format!("{line}\n");
+        let mut metrics = String::new();
+        let shown = async {
+            while !metrics.contains(&line) {
+                metrics = self.metrics().await;
+            }
+        };
+        let came = timeout(PATIENCE, shown).await;
+        assert!(came.is_ok(), "{line} is not in {metrics}");
     }
 
     /// Runs `credlet` on the node to its end.

@@ -109,7 +109,7 @@ async fn the_next_pod_of_an_address_gets_nothing_while_the_api_server_is_cut_off
         let shop = Shop::on(node).await;
         shop.associate("heir");
         let _agent = shop.ready(shop.command()).await;
-        assert_eq!(owner(&ask(&shop.checkout, DOOR).await), "shop/checkout");
+        shop.settle().await;
         shop.kube.down().await;
         shop.node
             .unplug(&shop.checkout)
@@ -190,6 +190,7 @@ async fn a_pod_that_was_deleted_while_its_sandbox_lives_on_gets_nothing_at_once(
         assert_eq!(owner(&answer), "shop/checkout");
 
         shop.kube.delete("shop", "checkout-1");
+        shop.shows("credlet_pods 1").await;
         let answer = ask_on(&mut kept, None).await.expect("an answer");
         assert_eq!(code(&answer), (503, "UnknownAddress".to_owned()));
         for answer in answers(&shop.checkout).await {
@@ -220,7 +221,7 @@ async fn a_pod_whose_sandbox_was_made_anew_is_served_once_its_report_says_so() {
     for node in nodes().await {
         let shop = Shop::on(node).await;
         let _agent = shop.ready(shop.command()).await;
-        assert_eq!(owner(&ask(&shop.checkout, DOOR).await), "shop/checkout");
+        shop.settle().await;
         shop.node
             .unplug(&shop.checkout)
             .await
@@ -242,23 +243,15 @@ async fn metrics_say_how_addresses_stand_and_what_came_of_the_reads() {
     // No link leads to it.
     shop.kube.apply(reported("ghost", 9));
     let _agent = shop.ready(shop.command()).await;
-    assert_eq!(owner(&ask(&shop.checkout, DOOR).await), "shop/checkout");
     let states = async |known, hidden, unconfirmed| {
-        let wanted = [
+        for (state, count) in [
             ("Known", known),
             ("Hidden", hidden),
             ("Unconfirmed", unconfirmed),
-        ]
-        .map(|(state, count)| format!("credlet_pod_addresses{{state=\"{state}\"}} {count}\n"));
-        let mut metrics = shop.metrics().await;
-        let shown = async {
-            while !wanted.iter().all(|line| metrics.contains(line)) {
-                metrics = shop.metrics().await;
-            }
-        };
-        let came = timeout(PATIENCE, shown).await;
-        assert!(came.is_ok(), "{metrics}");
-        metrics
+        ] {
+            let line = format!("credlet_pod_addresses{{state=\"{state}\"}} {count}");
+            shop.shows(&line).await;
+        }
     };
     states(4, 2, 0).await;
     shop.node
@@ -267,9 +260,9 @@ async fn metrics_say_how_addresses_stand_and_what_came_of_the_reads() {
         .expect("it was there");
     let heir = shop.plug(2).await;
     assert!(try_ask(&heir, DOOR).await.is_ok());
-    let metrics = states(2, 2, 2).await;
-    let refuted = "credlet_pod_confirmations_total{outcome=\"Refuted\"} 1\n";
-    assert!(metrics.contains(refuted), "{metrics}");
+    states(2, 2, 2).await;
+    let refuted = "credlet_pod_confirmations_total{outcome=\"Refuted\"} 1";
+    shop.shows(refuted).await;
     shop.associate("heir");
     tell(&shop);
     states(4, 2, 0).await;

@@ -92,6 +92,8 @@ pub enum Change {
     Appeared(u32),
     /// This link has gone; another may have its index.
     Gone(u32),
+    /// The ways to the addresses that have so many bits in common with this one.
+    Network(IpAddr, u8),
     /// Anything but a link.
     Any,
 }

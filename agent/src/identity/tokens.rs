@@ -138,7 +138,7 @@ struct Room {
 #[derive(Default)]
 struct Known {
     source: Source,
-    /// When the keys were last fetched, by this process.
+    /// When the last fetch by this process that was well began.
     fetched: Option<Instant>,
     /// Why the last fetch failed, if it did.
     failure: Option<String>,
@@ -247,10 +247,11 @@ impl Room {
             Ok(jwt) => jwt,
             Err(flaw) => return (Way::Keys, Err(Error::Refused(flaw))),
         };
+        let arrived = Instant::now();
         // From before the first look, so that no fetch ends unseen.
         let mut progress = self.progress.subscribe();
         loop {
-            let why = match self.step(&jwt, hash) {
+            let why = match self.step(&jwt, hash, arrived) {
                 Step::Done(result) => return (Way::Keys, result),
                 Step::Review(vetted) => {
                     let result = self.reviewed(token, hash, vetted, deadline).await;
@@ -267,7 +268,7 @@ impl Room {
     }
 
     /// What the present keys say of the token.
-    fn step(&self, jwt: &Jwt<'_>, hash: Hash) -> Step {
+    fn step(&self, jwt: &Jwt<'_>, hash: Hash, arrived: Instant) -> Step {
         let now = self.clock.now();
         let refused = |flaw| Step::Done(Err(Error::Refused(flaw)));
         let (keys, fetched, why) = {
@@ -308,9 +309,8 @@ impl Room {
             },
             None => match vetted() {
                 Err(flaw) => refused(flaw),
-                Ok(_) if fetched.is_some_and(|at| at.elapsed() < SPACING) => {
-                    refused(Flaw::UnknownKey)
-                }
+                // Keys from before may lack one that the API server took up since.
+                Ok(_) if fetched.is_some_and(|began| began >= arrived) => refused(Flaw::UnknownKey),
                 Ok(_) => Step::Wait(why),
             },
         }

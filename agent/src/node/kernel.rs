@@ -91,7 +91,8 @@ fn shown(shown: netsetup::Shown) -> Shown {
 fn change(change: netsetup::Change) -> Change {
     match change {
         netsetup::Change::Address(address) => Change::Address(address),
-        netsetup::Change::Network { .. } | netsetup::Change::All => Change::Any,
+        netsetup::Change::Network { address, prefix } => Change::Network(address, prefix),
+        netsetup::Change::All => Change::Any,
         netsetup::Change::Neighbour { address, .. } => Change::Neighbour(address),
         netsetup::Change::Station { mac, .. } => Change::Mac(mac),
         netsetup::Change::Link { index, event } => match event {

@@ -9,7 +9,7 @@ use credlet_tests::fake_kube::claims;
 use credlet_tests::fake_kube::signer::{Algorithm, SigningKey, sign_with_secret, unsigned};
 use serde_json::{Value, json};
 
-use super::{AUDIENCE, HOUR, Rig, pod, refused, says_the_pod};
+use super::{AUDIENCE, HOUR, Rig, later, pod, refused, says_the_pod};
 
 const LOCAL: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Es256, Algorithm::Es384];
 
@@ -89,7 +89,7 @@ async fn a_token_with_any_bit_of_its_signature_flipped_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_with_any_character_changed_is_refused() {
+async fn a_token_with_any_character_changed_is_not_accepted() {
     let (rig, key) = rig(Algorithm::Es256).await;
     let token = key.sign(&key.header(), &good());
     for at in 0..token.len() {
@@ -97,14 +97,15 @@ async fn a_token_with_any_character_changed_is_refused() {
             let mut changed = token.clone();
             changed.replace_range(at..=at, other);
             if changed != token {
-                let result = rig.verify(&changed).await;
-                assert!(matches!(result, Err(Error::Refused(_))), "{at} {other}");
+                // Of another key id it could be good, if there were such a key.
+                let result = rig.verify_within(&changed, Duration::ZERO).await;
+                assert!(result.is_err(), "{at} {other}");
             }
         }
         let mut shorter = token.clone();
         shorter.remove(at);
-        let result = rig.verify(&shorter).await;
-        assert!(matches!(result, Err(Error::Refused(_))), "{at}");
+        let result = rig.verify_within(&shorter, Duration::ZERO).await;
+        assert!(result.is_err(), "{at}");
     }
 }
 
@@ -227,9 +228,9 @@ async fn a_remembered_token_ends_when_it_expires() {
         &claims(&pod(), &[AUDIENCE], Duration::from_mins(10)),
     );
     says_the_pod(&rig.verify(&token).await.unwrap());
-    super::later(Duration::from_mins(10)).await;
+    later(Duration::from_mins(10)).await;
     says_the_pod(&rig.verify(&token).await.unwrap());
-    super::later(Duration::from_secs(11)).await;
+    later(Duration::from_secs(11)).await;
     assert_eq!(rig.verify(&token).await, refused(Flaw::Expired));
 }
 
@@ -281,6 +282,8 @@ async fn a_header_that_is_not_as_the_api_server_writes_it_is_refused() {
         (json!("ES256"), Flaw::Malformed),
     ];
     for (header, flaw) in headers {
+        // Else there is no new look for the key.
+        later(Duration::from_secs(10)).await;
         let token = key.sign(&header, &good());
         assert_eq!(rig.verify(&token).await, refused(flaw), "{header}");
     }

@@ -1,16 +1,15 @@
 //! Pods that call from an address of their neighbour's.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use credlet_tests::client::Answer;
+use credlet_tests::client::{Answer, Kept};
 use credlet_tests::node::{Forgery, Node, Pod};
 use credlet_tests::process::DOOR;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{code, unconfirmed};
-use crate::cluster::{DOOR_V6, PATIENCE, Shop, ask, ask_on, owner, reported, try_ask};
-use credlet_tests::client::Kept;
-use std::net::{IpAddr, SocketAddr};
+use crate::cluster::{DOOR_V6, Shop, ask, ask_on, owner, reported, try_ask};
 
 /// For a handshake that must not come about: one that does takes less.
 const MOMENT: Duration = Duration::from_millis(500);
@@ -141,6 +140,4 @@ async fn an_address_that_a_neighbour_announced_before_its_pod_came_is_not_the_ne
         }
     };
     timeout(RECOVERY, served).await.expect("it is served");
-    let _ = PATIENCE;
-    let _ = sleep;
 }

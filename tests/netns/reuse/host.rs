@@ -13,7 +13,7 @@ use super::{code, unconfirmed};
 use crate::cluster::{Cluster, DOOR_V6, Shop, ask, ask_on, connect, owner, reported, unaddressed};
 
 const AUDIENCE: &str = "pods.eks.amazonaws.com";
-const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_hours(1);
 
 /// A pod of the account on the host network.
 fn of_the_node(account: &str) -> fake_kube::Pod {
@@ -112,6 +112,7 @@ async fn no_other_token_is_good_on_the_host_network() {
         assert_eq!(owner(&ask_on_host(&shop, Some(token)).await), account);
     }
     shop.kube.delete("shop", "proxy-1");
+    shop.shows("credlet_pods 3").await;
     let elsewhere = of_the_node("aws-node").node("node-2").uid("another");
     let unknown = of_the_node("aws-node").uid("another");
     let on_the_pod_network = reported("checkout", 2);
@@ -162,6 +163,9 @@ async fn a_token_settles_at_once_whose_a_reused_address_is() {
             shop.associate("heir");
             let _agent = with(&shop, &["--identity", mode]).await;
             let token = token(&shop.kube, &unaddressed("heir"));
+            if mode == "address" {
+                shop.settle().await;
+            }
             // The API server has said that it is to run here, and no more.
             shop.kube.apply(unaddressed("heir").phase("Pending"));
             shop.node

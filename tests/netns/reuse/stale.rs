@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use credlet_tests::fake_kube;
 use credlet_tests::process::DOOR;
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{answers, code, nodes, tell, unconfirmed};
-use crate::cluster::{PATIENCE, Shop, ask, owner, reported};
+use crate::cluster::{Shop, ask, owner, reported};
 
 /// What the API has of a moment.
 fn seconds(time: SystemTime) -> String {
@@ -58,7 +58,7 @@ async fn a_report_that_the_sandbox_has_gone_confirms_nothing() {
         let shop = Shop::on(node).await;
         shop.associate("heir");
         let _agent = shop.ready(shop.command()).await;
-        assert_eq!(owner(&ask(&shop.checkout, DOOR).await), "shop/checkout");
+        shop.settle().await;
         shop.node
             .unplug(&shop.checkout)
             .await
@@ -95,8 +95,7 @@ async fn a_report_of_the_second_in_which_the_address_went_on_teaches_nothing() {
         shop.node.unplug(&brief).await.expect("it was there");
         let heir = shop.plug(4).await;
         shop.kube_up().await;
-        let told = async { while !shop.metrics().await.contains("credlet_pods 3\n") {} };
-        timeout(PATIENCE, told).await.expect("it is told");
+        shop.shows("credlet_pods 3").await;
         for answer in answers(&heir).await {
             assert_eq!(code(&answer), unconfirmed());
         }

@@ -62,7 +62,7 @@ fn known(reports: impl IntoIterator<Item = Report>, shown: &[(&str, Shown)]) -> 
     }
     known.paths.follow(&pods);
     for (address, shown) in shown {
-        known.paths.learn(&pods, ip(address), *shown, Since(None));
+        known.paths.learn(&pods, ip(address), *shown, Since::Start);
     }
     known.heard = Some(Instant::now());
     known.pods = Some(pods);

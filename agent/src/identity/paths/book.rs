@@ -1,6 +1,6 @@
 //! What is known of the paths, and whom they vouch for: no I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -22,10 +22,18 @@ const RESOLVES_WITHIN: Duration = Duration::from_secs(1);
 /// happened so much later.
 const RESOLUTION: Duration = Duration::from_secs(1);
 
+/// How many links that went are remembered.
+const GONE: usize = 1024;
+
 /// The paths of the addresses that pods of this node own.
 #[derive(Debug, Default)]
 pub(in crate::identity) struct Book {
     entries: HashMap<IpAddr, Entry>,
+    /// The pod that a link was found to be of, until the link goes: it is
+    /// never another's, whatever becomes of the pod.
+    holders: HashMap<u32, PodUid>,
+    /// The links that went last, and when.
+    gone: VecDeque<(SystemTime, Option<PodUid>)>,
 }
 
 #[derive(Debug)]
@@ -62,21 +70,25 @@ pub(in crate::identity) enum Proof {
     None,
 }
 
-/// A link, and when it was seen to appear; `None` for one that was there before
-/// anybody looked.
+/// When a link was seen to appear.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::identity) struct Since(pub(in crate::identity) Option<SystemTime>);
+pub(in crate::identity) enum Since {
+    /// It was there before anybody looked.
+    Start,
+    /// Then, or a moment before.
+    Seen(SystemTime),
+    /// That is still to be told.
+    Untold,
+}
 
 impl Since {
-    /// Whether a report of that date may be of when the link was there already.
-    fn may_be_known_to(self, as_of: Option<SystemTime>) -> bool {
-        self.0
-            .is_none_or(|appeared| as_of.is_some_and(|as_of| as_of + RESOLUTION > appeared))
-    }
-
     /// Whether a report of that date is of when the link was there already.
     fn is_known_to(self, as_of: SystemTime) -> bool {
-        self.0.is_none_or(|appeared| as_of > appeared)
+        match self {
+            Self::Start => true,
+            Self::Seen(appeared) => as_of > appeared,
+            Self::Untold => false,
+        }
     }
 }
 
@@ -128,6 +140,7 @@ impl Book {
             told: Instant::now(),
         };
         self.entries.insert(address, entry);
+        self.hold(address);
     }
 
     /// Takes what the kernel shows now; returns whether that is something else.
@@ -142,23 +155,32 @@ impl Book {
         let Some(entry) = self.entries.get_mut(&address) else {
             return false;
         };
-        if entry.shown == shown {
-            return false;
-        }
+        let before = (entry.shown, entry.learnt);
         entry.shown = shown;
         if entry.learnt == Learnt::Nothing && entry.told.elapsed() <= RESOLVES_WITHIN {
             entry.learnt = first;
         }
-        true
+        let is_other = before != (entry.shown, entry.learnt);
+        self.hold(address);
+        is_other
+    }
+
+    /// Keeps in mind whose link was learnt.
+    fn hold(&mut self, address: IpAddr) {
+        if let Some(entry) = self.entries.get(&address)
+            && let Learnt::Path(path) = entry.learnt
+        {
+            self.holders.insert(path.own_link(), entry.pod.clone());
+        }
     }
 
     /// What is believed without asking. A path is the owner's if the report of
-    /// the pod may be as new as the link: else the report is old, and the link
-    /// may be another pod's.
+    /// the pod is as new as the link: else the link may be another pod's.
     fn first(&self, pods: &PodIndex, address: IpAddr, shown: Shown, since: Since) -> Learnt {
         match (shown, pods.owner(address)) {
             (Shown::Path(path), Owner::Pod(pod, caller))
-                if since.may_be_known_to(pod.as_of()) && self.is_free(path, caller.pod()) =>
+                if self.is_told_of(since, pod.as_of(), caller.pod())
+                    && self.is_free(path, caller.pod()) =>
             {
                 Learnt::Path(path)
             }
@@ -167,8 +189,40 @@ impl Book {
         }
     }
 
-    /// A link has gone; another may have its index. Returns whether it was a pod's.
-    pub(super) fn lose(&mut self, link: u32) -> bool {
+    /// Whether a report of the pod of that date is of when the link was there.
+    /// One of the second in which it appeared is, unless there was another
+    /// before that may have been the pod's.
+    fn is_told_of(&self, since: Since, as_of: Option<SystemTime>, pod: &PodUid) -> bool {
+        match (since, as_of) {
+            (Since::Start, _) => true,
+            (Since::Untold, _) | (Since::Seen(_), None) => false,
+            (Since::Seen(appeared), Some(as_of)) => {
+                let may_be = as_of + RESOLUTION > appeared;
+                since.is_known_to(as_of) || may_be && !self.went(as_of, appeared, pod)
+            }
+        }
+    }
+
+    /// Whether a link that may have been the pod's went after `from`, and before
+    /// another appeared, or as it did: addresses are given on a little before
+    /// the link goes.
+    fn went(&self, from: SystemTime, appeared: SystemTime, pod: &PodUid) -> bool {
+        let forgotten = self.gone.len() == GONE;
+        let oldest = self.gone.front().filter(|_| forgotten);
+        oldest.is_some_and(|(at, _)| *at >= from)
+            || self.gone.iter().any(|(at, holder)| {
+                (from..=appeared + RESOLUTION).contains(at)
+                    && holder.as_ref().is_none_or(|holder| holder == pod)
+            })
+    }
+
+    /// A link has gone; another may have its index. Returns whether it was known
+    /// to be a pod's.
+    pub(super) fn lose(&mut self, link: u32, now: SystemTime) -> bool {
+        if self.gone.len() == GONE {
+            self.gone.pop_front();
+        }
+        self.gone.push_back((now, self.holders.remove(&link)));
         let mut is_lost = false;
         for entry in self.entries.values_mut() {
             match entry.learnt {
@@ -211,6 +265,7 @@ impl Book {
             && self.is_free(path, pod);
         if confirmed && let Some(entry) = self.entries.get_mut(&address) {
             entry.learnt = Learnt::Path(path);
+            self.holders.insert(path.own_link(), pod.clone());
         }
         confirmed
     }
@@ -250,10 +305,15 @@ impl Book {
                 Port::Own => false,
                 Port::Bridged { mac: of_pod, .. } => of_pod == mac,
             }),
-            Change::Link(link) | Change::Gone(link) => {
+            Change::Link(link) | Change::Appeared(link) | Change::Gone(link) => {
                 by(&|path| path.link == link || path.own_link() == link)
             }
-            Change::Appeared(_) => Vec::new(),
+            Change::Network(network, bits) => {
+                let addresses = self.entries.keys().copied();
+                addresses
+                    .filter(|address| begins_as(*address, network, bits))
+                    .collect()
+            }
             Change::Any => self.entries.keys().copied().collect(),
         }
     }
@@ -281,14 +341,9 @@ impl Book {
         }
     }
 
-    /// The pod that has a link to itself, if one is known to.
+    /// The pod that has a link to itself, if one is known to, or was.
     pub(in crate::identity) fn holder(&self, link: u32) -> Option<&PodUid> {
-        let mut entries = self.entries.values();
-        let holds = |entry: &&Entry| match entry.learnt {
-            Learnt::Path(path) => path.own_link() == link,
-            Learnt::Hidden | Learnt::Nothing | Learnt::Lost => false,
-        };
-        entries.find(holds).map(|entry| &entry.pod)
+        self.holders.get(&link)
     }
 
     /// How many addresses stand how.
@@ -308,6 +363,19 @@ impl Book {
     fn is_free(&self, path: Path, pod: &PodUid) -> bool {
         self.holder(path.own_link())
             .is_none_or(|holder| holder == pod)
+    }
+}
+
+fn begins_as(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let bits = u32::from(bits);
+    match (address, network) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     }
 }
 

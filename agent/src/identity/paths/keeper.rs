@@ -183,12 +183,13 @@ impl Keeper {
                 Change::Gone(link) => {
                     self.old.remove(&link);
                     self.appeared.remove(&link);
-                    is_other |= self.write(|_, paths| paths.lose(link)) == Some(true);
+                    is_other |= self.shared.write().paths.lose(link, self.clock.now());
                 }
                 Change::Address(_)
                 | Change::Neighbour(_)
                 | Change::Mac(_)
                 | Change::Link(_)
+                | Change::Network(..)
                 | Change::Any => {}
             }
             room -= 1;
@@ -314,12 +315,13 @@ impl Keeper {
                 let appeared = match self.appeared.get(&link) {
                     Some(appeared) => Some(*appeared),
                     None if self.old.contains(&link) => None,
-                    // It can be looked at before it was told of.
-                    None => Some(self.clock.now()),
+                    // It can be looked at before it is told of, and then before
+                    // it is told what went before it came.
+                    None => return Since::Untold,
                 };
-                Since(appeared)
+                appeared.map_or(Since::Start, Since::Seen)
             }
-            Shown::Unresolved | Shown::Hidden => Since(None),
+            Shown::Unresolved | Shown::Hidden => Since::Start,
         }
     }
 

@@ -22,12 +22,18 @@ const REFRESH: Duration = Duration::from_hours(1);
 /// Where keys are not permitted, they are asked for again about so often.
 const RETRY: Duration = Duration::from_mins(5);
 
+/// An API server that has just started refuses, for a moment, what it has not
+/// read its rules about yet: only what it refuses for longer is forbidden.
+const STARTING: Duration = Duration::from_secs(10);
+
 /// The one who changes what the room knows.
 pub(super) struct Keeper {
     room: Arc<Room>,
     client: Client,
     file: Option<KeyFile>,
     backoff: Backoff,
+    /// Since when the keys have been refused, and nothing else happened.
+    refused: Option<Instant>,
     health: Health,
 }
 
@@ -47,6 +53,7 @@ impl Keeper {
             client,
             file: state_dir.map(KeyFile::new),
             backoff: Backoff::default(),
+            refused: None,
             health: Health::Unknown,
         }
     }
@@ -58,7 +65,7 @@ impl Keeper {
             let pause = match api::keys(&self.client, self.room.clock.now()).await {
                 Ok(keys) => {
                     let keys = Arc::new(keys);
-                    let pause = self.have(Arc::clone(&keys));
+                    let pause = self.have(Arc::clone(&keys), began);
                     self.save(keys).await;
                     pause
                 }
@@ -99,18 +106,19 @@ impl Keeper {
     }
 
     /// Uses the keys, and says when to fetch others.
-    fn have(&mut self, keys: Arc<KeySet>) -> Duration {
+    fn have(&mut self, keys: Arc<KeySet>, began: Instant) -> Duration {
         self.count(Fetched::Ok);
         self.room.replace(Source::Keys(keys));
         {
             let mut known = self.room.known_mut();
-            known.fetched = Some(Instant::now());
+            known.fetched = Some(began);
             known.failure = None;
         }
         // Who wanted keys before has them now.
         let _ = self.room.wanted.notified().now_or_never();
         self.room.progress.send_replace(());
         self.backoff = Backoff::default();
+        self.refused = None;
         self.tell(Health::Keys, || {
             info!("tokens are verified with the cluster's keys");
         });
@@ -121,22 +129,12 @@ impl Keeper {
     fn lack(&mut self, trouble: &Trouble) -> Duration {
         self.count(trouble.outcome());
         let pause = match trouble {
-            Trouble::Refused(code) => {
-                self.room.replace(Source::Review);
-                self.room.known_mut().failure = None;
-                self.backoff = Backoff::default();
-                self.tell(Health::Review, || {
-                    warn!(
-                        code,
-                        "the cluster's keys may not be read: each token costs a TokenReview"
-                    );
-                });
-                RETRY.mul_f64(0.9 + fastrand::f64() / 5.0)
-            }
+            Trouble::Refused(code) => self.refuse(*code, trouble.why()),
             Trouble::Failing(_)
             | Trouble::Unreachable(_)
             | Trouble::Silent
             | Trouble::Garbled(_) => {
+                self.refused = None;
                 let why = trouble.why();
                 self.tell(Health::Failing, || {
                     warn!(why, "the cluster's keys cannot be fetched");
@@ -147,6 +145,30 @@ impl Keeper {
         };
         self.room.progress.send_replace(());
         pause
+    }
+
+    /// Keys that are there are not given up for what may pass in a moment.
+    fn refuse(&mut self, code: u16, why: String) -> Duration {
+        let since = *self.refused.get_or_insert_with(Instant::now);
+        let may_pass = since.elapsed() < STARTING;
+        let has_keys = matches!(self.room.known().source, Source::Keys(_));
+        if may_pass && has_keys {
+            self.room.known_mut().failure = Some(why);
+            return self.backoff.next();
+        }
+        self.room.replace(Source::Review);
+        self.room.known_mut().failure = None;
+        self.tell(Health::Review, || {
+            warn!(
+                code,
+                "the cluster's keys may not be read: each token costs a TokenReview"
+            );
+        });
+        if may_pass {
+            return self.backoff.next();
+        }
+        self.backoff = Backoff::default();
+        RETRY.mul_f64(0.9 + fastrand::f64() / 5.0)
     }
 
     async fn save(&mut self, keys: Arc<KeySet>) {

@@ -19,10 +19,10 @@ fn at(seconds: u64) -> SystemTime {
 
 /// Half a second after the full one.
 fn within(seconds: u64) -> Since {
-    Since(Some(at(seconds) + RESOLUTION / 2))
+    Since::Seen(at(seconds) + RESOLUTION / 2)
 }
 
-const ALWAYS: Since = Since(None);
+const ALWAYS: Since = Since::Start;
 
 fn pod(name: &str, addresses: &[&str], as_of: Option<SystemTime>) -> Report {
     Report {
@@ -180,7 +180,7 @@ async fn a_neighbour_that_answers_at_once_is_believed_and_a_late_one_is_not() {
 async fn a_fresh_report_confirms_the_path_that_was_shown_all_along() {
     let (pods, mut book) = learnt(own(10));
     book.see(&pods, ip(ADDRESS), own(11), within(20));
-    book.lose(10);
+    book.lose(10, at(20));
     let confirm = |book: &mut Book, pod, link, as_of| {
         book.confirm(ip(ADDRESS), &uid(pod), path(link), at(as_of), within(20))
     };
@@ -199,9 +199,9 @@ async fn nothing_is_confirmed_while_the_pod_s_own_link_is_there() {
         let (pods, mut book) = learnt(own(10));
         book.see(&pods, ip(ADDRESS), shown, ALWAYS);
         assert_eq!(book.unconfirmed(ip(ADDRESS)), None);
-        book.lose(12);
+        book.lose(12, at(20));
         assert_eq!(book.unconfirmed(ip(ADDRESS)), None);
-        book.lose(10);
+        book.lose(10, at(20));
         assert!(book.unconfirmed(ip(ADDRESS)).is_some());
     }
 }
@@ -209,8 +209,65 @@ async fn nothing_is_confirmed_while_the_pod_s_own_link_is_there() {
 #[tokio::test(start_paused = true)]
 async fn a_link_that_has_gone_proves_nothing_whatever_is_shown() {
     let (_, mut book) = learnt(own(10));
-    book.lose(10);
+    book.lose(10, at(20));
     assert_eq!(proof(&book, "a", 10), Proof::None);
+}
+
+/// A book that is told of pod `a` by a report of second 20, in which its link
+/// appeared.
+fn told_within_the_second(book: &mut Book, since: Since) -> Proof {
+    let pods = index([pod("a", &[ADDRESS], Some(at(20)))]);
+    book.follow(&pods);
+    book.learn(&pods, ip(ADDRESS), own(11), since);
+    proof(book, "a", 11)
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_links_within_the_second_of_the_report_the_second_is_not_believed() {
+    let just_before = at(20) + RESOLUTION / 4;
+    let long_before = at(19);
+    for (went, wanted) in [(just_before, Proof::None), (long_before, Proof::Path)] {
+        let mut book = Book::default();
+        book.lose(10, went);
+        assert_eq!(told_within_the_second(&mut book, within(20)), wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_pods_link_that_goes_meanwhile_is_no_reason_to_doubt() {
+    for (owner, wanted) in [("a", Proof::None), ("b", Proof::Path)] {
+        let mut book = Book::default();
+        let pods = index([pod(owner, &["10.0.0.2"], None)]);
+        book.learn(&pods, ip("10.0.0.2"), own(10), ALWAYS);
+        book.lose(10, at(20) + RESOLUTION / 4);
+        assert_eq!(told_within_the_second(&mut book, within(20)), wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_believed_when_it_has_been_told_of() {
+    let mut book = Book::default();
+    assert_eq!(
+        told_within_the_second(&mut book, Since::Untold),
+        Proof::None
+    );
+    let pods = index([pod("a", &[ADDRESS], Some(at(20)))]);
+    assert!(book.see(&pods, ip(ADDRESS), own(11), within(20)));
+    assert_eq!(proof(&book, "a", 11), Proof::Path);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_one_pods_until_it_goes() {
+    let (_, mut book) = learnt(own(10));
+    let pods = index([pod("b", &[ADDRESS], None)]);
+    book.follow(&pods);
+    book.learn(&pods, ip(ADDRESS), own(10), ALWAYS);
+    assert_eq!(proof(&book, "b", 10), Proof::None);
+
+    book.lose(10, at(20));
+    book.follow(&index([]));
+    book.learn(&pods, ip(ADDRESS), own(10), ALWAYS);
+    assert_eq!(proof(&book, "b", 10), Proof::Path);
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,10 +294,13 @@ async fn a_change_concerns_the_addresses_that_it_may_move() {
     assert_eq!(concerned(Change::Link(5)), "24");
     assert_eq!(concerned(Change::Mac([2, 0, 0, 0, 0, 1])), "24");
     assert_eq!(concerned(Change::Mac([2, 0, 0, 0, 0, 2])), "4");
-    assert_eq!(concerned(Change::Appeared(10)), "");
+    assert_eq!(concerned(Change::Appeared(10)), "14");
     assert_eq!(concerned(Change::Neighbour(ip(ADDRESS))), "");
     assert_eq!(concerned(Change::Neighbour(ip("10.0.0.2"))), "2");
     assert_eq!(concerned(Change::Neighbour(ip("10.0.0.4"))), "4");
+    assert_eq!(concerned(Change::Network(ip("0.0.0.0"), 0)), "1234");
+    assert_eq!(concerned(Change::Network(ip("10.0.0.0"), 30)), "123");
+    assert_eq!(concerned(Change::Network(ip("fe80::"), 64)), "");
     assert_eq!(concerned(Change::Any), "1234");
 }
 
