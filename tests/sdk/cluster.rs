@@ -33,6 +33,9 @@ associations:
     roleArn: arn:aws:iam::111122223333:role/checkout
 ";
 
+/// The file of the pod's token.
+const TOKEN: &str = "token";
+
 const POD_IPV4: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
 const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 2);
 const STS_PORT: u16 = 5000;
@@ -61,9 +64,12 @@ impl Cluster {
         let kube = FakeKube::on(listener.await.expect("a free port"));
         let addresses = [POD_IPV4.to_string(), POD_IPV6.to_string()];
         let object = fake_kube::Pod::new("shop", "checkout-1").account("checkout");
-        kube.apply(object.addresses(addresses.iter().map(String::as_str)));
+        let object = object.addresses(addresses.iter().map(String::as_str));
+        kube.apply(object.clone());
 
         let folder = TempDir::new().expect("a folder");
+        let token = kube.token(&object, "pods.eks.amazonaws.com", Duration::from_hours(1));
+        fs::write(folder.path().join(TOKEN), token).expect("writable");
         let associations = folder.path().join("associations.yaml");
         fs::write(&associations, ASSOCIATIONS).expect("writable");
         // In this order: the agent asks STS as soon as it knows the pod.
@@ -71,7 +77,9 @@ impl Cluster {
         let mut command = process::command(&sts_url());
         command
             .args(["--association-sources", "file", "--association-file"])
-            .arg(&associations);
+            .arg(&associations)
+            // What an SDK does not send, or not as it is, the agent misses.
+            .args(["--identity", "both"]);
         let agent = Agent::start(&node, &kube, command).await;
         let mut agent = agent.expect("the binary is there");
         agent
@@ -88,7 +96,8 @@ impl Cluster {
         }
     }
 
-    /// Runs a program that knows the agent's address and STS's and nothing else.
+    /// Runs a program that knows the agent's address, the pod's token and STS's
+    /// address, and nothing else.
     /// Returns what it printed, and whether it ended well.
     pub(crate) async fn run_in_pod(&self, mut command: Command, endpoint: &str) -> (String, bool) {
         command
@@ -104,6 +113,10 @@ impl Cluster {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_ENDPOINT_URL_STS", sts_url())
             .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint)
+            .env(
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                self.folder.path().join(TOKEN),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

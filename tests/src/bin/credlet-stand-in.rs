@@ -1,18 +1,23 @@
-//! What `make test-node` puts beside the agent in a cluster: STS and EKS, and a
-//! pod that never stops asking.
+//! What `make test-node` puts beside the agent in a cluster: STS and EKS, and
+//! pods that ask, once or all the time.
 
 use std::error::Error;
+use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
-use credlet_tests::fake_aws::{Call, Entry, FakeAws};
+use credlet_tests::fake_aws::{Call, Entry, FakeAws, issued_to};
 use credlet_tests::process::DOOR;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
+use hyper::http::request;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
@@ -29,7 +34,40 @@ enum Arguments {
         associations: Vec<(String, String, String)>,
     },
     /// Asks for credentials all the time, and prints once a second how that goes.
-    Load,
+    Load(Caller),
+    /// Asks until there is an answer, as an SDK does, and prints each; fails if there is none.
+    Ask {
+        #[command(flatten)]
+        caller: Caller,
+        /// How often.
+        #[arg(long, default_value_t = 3)]
+        tries: u32,
+    },
+    /// Prints what `http://HOST:PORT/PATH` says.
+    Get {
+        /// `HOST:PORT`
+        host: String,
+        /// `/PATH`
+        path: String,
+    },
+    /// Removes a directory and all in it.
+    Remove {
+        /// It may be missing.
+        directory: PathBuf,
+    },
+    /// Does nothing.
+    Rest,
+}
+
+/// Who asks.
+#[derive(clap::Args, Clone)]
+struct Caller {
+    /// Ends at once if an answer has the credentials of another account than this NAMESPACE/ACCOUNT.
+    #[arg(long = "as")]
+    account: Option<String>,
+    /// A token to show, read again for each request.
+    #[arg(long, env = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
 }
 
 fn association(text: &str) -> Result<(String, String, String), &'static str> {
@@ -47,10 +85,23 @@ async fn main() -> Fallible<()> {
             listen,
             associations,
         } => aws(listen, associations).await,
-        Arguments::Load => {
-            load().await;
+        Arguments::Load(caller) => {
+            load(&caller).await;
             Ok(())
         }
+        Arguments::Ask { caller, tries } => ask_until_answered(&caller, tries).await,
+        Arguments::Get { host, path } => {
+            let request = Request::get(path).header("host", &host);
+            let connection = connect(&host).await?;
+            let (_, _, body) = send(connection, request).await?;
+            println!("{}", String::from_utf8_lossy(&body));
+            Ok(())
+        }
+        Arguments::Remove { directory } => match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        },
+        Arguments::Rest => std::future::pending().await,
     }
 }
 
@@ -85,9 +136,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 const REPORT: Duration = Duration::from_secs(1);
 
-async fn load() {
+async fn load(caller: &Caller) {
     let mut kept = None;
-    let anew = keep_asking("new", async || ask(connect().await?).await.map(drop));
+    let anew = keep_asking("new", async || {
+        let connection = connect(DOOR).await?;
+        ask(caller, connection).await.map(drop)
+    });
     let again = keep_asking("kept", async || {
         let open = match kept.take() {
             Some(connection) => still_open(connection).await,
@@ -95,12 +149,33 @@ async fn load() {
         };
         let connection = match open {
             Some(connection) => connection,
-            None => connect().await?,
+            None => connect(DOOR).await?,
         };
-        kept = Some(ask(connection).await?);
+        kept = Some(ask(caller, connection).await?.0);
         Ok(())
     });
     tokio::join!(anew, again);
+}
+
+/// As botocore: so many times, a second apart.
+async fn ask_until_answered(caller: &Caller, tries: u32) -> Fallible<()> {
+    let begin = Instant::now();
+    for number in 1..=tries {
+        let once = async { ask(caller, connect(DOOR).await?).await };
+        let outcome = timeout(PATIENCE, once).await;
+        match outcome.unwrap_or_else(|late| Err(late.into())) {
+            Ok((_, account)) => {
+                let took = begin.elapsed().as_millis();
+                println!("answered {account} request {number} after {took} ms");
+                return Ok(());
+            }
+            Err(error) => println!("{error}"),
+        }
+        if number < tries {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Err("no answer".into())
 }
 
 /// Prints each failure, and every second how many answers there were in it, how
@@ -130,8 +205,8 @@ async fn keep_asking(connections: &str, mut once: impl AsyncFnMut() -> Fallible<
     }
 }
 
-async fn connect() -> Fallible<Connection> {
-    let stream = TcpStream::connect(DOOR).await?;
+async fn connect(host: &str) -> Fallible<Connection> {
+    let stream = TcpStream::connect(host).await?;
     let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with its connection, whose requests say how.
     tokio::spawn(driver);
@@ -142,16 +217,33 @@ async fn still_open(mut connection: Connection) -> Option<Connection> {
     connection.ready().await.is_ok().then_some(connection)
 }
 
-async fn ask(mut connection: Connection) -> Fallible<Connection> {
-    let request = Request::get("/v1/credentials")
-        .header("host", DOOR)
-        .body(Empty::new())?;
-    let response = connection.send_request(request).await?;
+async fn send(
+    mut connection: Connection,
+    request: request::Builder,
+) -> Fallible<(Connection, StatusCode, Bytes)> {
+    let response = connection.send_request(request.body(Empty::new())?).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
-    if status == StatusCode::OK {
-        Ok(connection)
-    } else {
-        Err(format!("{status} {}", String::from_utf8_lossy(&body)).into())
+    Ok((connection, status, body))
+}
+
+/// Whose credentials the door gives.
+async fn ask(caller: &Caller, connection: Connection) -> Fallible<(Connection, String)> {
+    let mut request = Request::get("/v1/credentials").header("host", DOOR);
+    if let Some(file) = &caller.token_file {
+        request = request.header("authorization", fs::read_to_string(file)?);
     }
+    let (connection, status, body) = send(connection, request).await?;
+    let said: Value = serde_json::from_slice(&body)?;
+    if status != StatusCode::OK {
+        let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+        return Err(format!("{} {} {}", status.as_u16(), text("code"), text("message")).into());
+    }
+    let key = said["AccessKeyId"].as_str().unwrap_or_default();
+    let account = issued_to(key).ok_or("credentials of nobody")?;
+    if caller.account.as_ref().is_some_and(|own| *own != account) {
+        println!("WRONG: the credentials of {account}");
+        std::process::exit(2);
+    }
+    Ok((connection, account))
 }
