@@ -157,7 +157,13 @@ impl Book {
         };
         let before = (entry.shown, entry.learnt);
         entry.shown = shown;
-        if entry.learnt == Learnt::Nothing && entry.told.elapsed() <= RESOLVES_WITHIN {
+        // The index may be ahead, and `first` then about the next owner.
+        let is_owner = matches!(
+            pods.owner(address),
+            Owner::Pod(_, caller) if *caller.pod() == entry.pod
+        );
+        let is_new = entry.told.elapsed() <= RESOLVES_WITHIN;
+        if entry.learnt == Learnt::Nothing && is_owner && is_new {
             entry.learnt = first;
         }
         let is_other = before != (entry.shown, entry.learnt);

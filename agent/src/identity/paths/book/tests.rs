@@ -271,6 +271,17 @@ async fn a_link_is_one_pods_until_it_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_shown_when_the_next_owner_is_told_is_not_the_last_one_s() {
+    let (_, mut book) = learnt(Shown::Unresolved);
+    let pods = index([pod("b", &[ADDRESS], None)]);
+    book.see(&pods, ip(ADDRESS), bridged(20), ALWAYS);
+    assert_eq!(book.holder(20), None);
+    book.follow(&pods);
+    book.learn(&pods, ip(ADDRESS), bridged(20), ALWAYS);
+    assert_eq!(book.holder(20), Some(&uid("b")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_concerns_the_addresses_that_it_may_move() {
     let addresses = [ADDRESS, "10.0.0.2", "10.0.0.3", "10.0.0.4"];
     let names = ["a", "b", "c", "d"];
