@@ -1,8 +1,8 @@
 //! credlet, the per-node AWS credential agent of a Kubernetes cluster.
 //!
 //! ```text
-//! pod --TCP--> serve --peer address--> broker
-//!                                        |  who?    identity      peer address -> Caller
+//! pod --TCP--> serve -origin, token--> broker
+//!                                        |  who?    identity      address, path, token -> Caller
 //!                                        |  which?  associations  ServiceAccount -> Association
 //!                                        |  what?   credentials   Association -> Credentials
 //! pod <--JSON-- serve <------------------+

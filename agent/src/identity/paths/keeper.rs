@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::book::{Book, Since};
 use super::{Change, Kernel, Path, Shown};
@@ -126,6 +126,7 @@ impl Keeper {
         let mut owners = self.shared.changes.subscribe();
         loop {
             self.follow_owners().await;
+            let again = self.deferred_until();
             tokio::select! {
                 // The sender is shared, and so lives as long as this.
                 _ = owners.changed() => {}
@@ -134,7 +135,7 @@ impl Keeper {
                     None => return "the kernel's changes are no longer told",
                 },
                 () = self.shared.doubted.notified() => self.confirm_doubted().await,
-                () = tokio::time::sleep(PACE), if !self.deferred.is_empty() => {
+                () = sleep_until(again), if !self.deferred.is_empty() => {
                     self.confirm_doubted().await;
                 }
                 Some(read) = self.reads.next() => self.conclude(read).await,
@@ -230,6 +231,12 @@ impl Keeper {
         }
     }
 
+    /// When the first of them may be read again.
+    fn deferred_until(&self) -> Instant {
+        let asked = self.asked.values().min();
+        asked.map_or_else(Instant::now, |asked| *asked) + PACE
+    }
+
     fn read_of(&self, address: IpAddr) -> Option<BoxFuture<'static, Read>> {
         let known = self.shared.read();
         let (pod, path) = known.paths.unconfirmed(address)?;
@@ -312,14 +319,13 @@ impl Keeper {
         match shown {
             Shown::Path(path) => {
                 let link = path.own_link();
-                let appeared = match self.appeared.get(&link) {
-                    Some(appeared) => Some(*appeared),
-                    None if self.old.contains(&link) => None,
+                match self.appeared.get(&link) {
+                    Some(appeared) => Since::Seen(*appeared),
+                    None if self.old.contains(&link) => Since::Start,
                     // It can be looked at before it is told of, and then before
                     // it is told what went before it came.
-                    None => return Since::Untold,
-                };
-                appeared.map_or(Since::Start, Since::Seen)
+                    None => Since::Untold,
+                }
             }
             Shown::Unresolved | Shown::Hidden => Since::Start,
         }
