@@ -318,12 +318,13 @@ impl Agent {
                 origin,
                 claims,
             } = connection;
-            let maker = match *maker {
+            let (maker, link) = match *maker {
                 Maker::Sandbox(sandbox) | Maker::Forger(sandbox) | Maker::Spoofer(sandbox) => {
                     let world = lock(&self.world);
-                    Some(world.pods[world.sandboxes[sandbox].pod].uid.clone())
+                    let sandbox = &world.sandboxes[sandbox];
+                    (Some(world.pods[sandbox.pod].uid.clone()), sandbox.link)
                 }
-                Maker::Node => None,
+                Maker::Node => (None, LOOPBACK),
             };
             counts.look_ups.set(counts.look_ups.get() + 1);
             let taken = self.judge(origin, claims.as_ref()).await;
@@ -340,6 +341,8 @@ impl Agent {
                         "{:?} has gone",
                         taken
                     );
+                    let holder = known.paths.holder(link).filter(|pod| **pod != taken);
+                    prop_assert_eq!(holder, None, "a token of another pod");
                     drop(known);
                     let by_address = Rules {
                         mode: IdentityMode::Address,
