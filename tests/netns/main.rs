@@ -1,5 +1,6 @@
 //! Kernel state and real source addresses, in network namespaces of the tests' own.
 
+mod churn;
 mod cluster;
 mod demo;
 mod network;

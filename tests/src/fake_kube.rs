@@ -102,6 +102,8 @@ pub enum Interruption {
     Cut,
     /// A line that is no JSON.
     Garbage,
+    /// The watch stays open, and tells of no pod any more.
+    Silence,
 }
 
 impl FakeKube {

@@ -156,9 +156,19 @@ impl Node {
     /// kernel then delivers to the newest, as on a real node; on a bridge to the
     /// one that it heard of last.
     pub async fn add_pod(&self, ipv4: Ipv4Addr, ipv6: Option<Ipv6Addr>) -> io::Result<Pod> {
+        self.add_pod_in(Namespace::new()?, ipv4, ipv6).await
+    }
+
+    /// The same in a namespace that is there: a new one, or that of a pod which
+    /// was unplugged.
+    pub async fn add_pod_in(
+        &self,
+        ns: Namespace,
+        ipv4: Ipv4Addr,
+        ipv6: Option<Ipv6Addr>,
+    ) -> io::Result<Pod> {
         let number = self.pods.fetch_add(1, Ordering::Relaxed);
         let name = format!("pod{number}");
-        let ns = Namespace::new()?;
         let [high, low] = number.to_be_bytes();
         let mac = [0x0a, 0x58, 0, 0, high, low];
         let (bridge, node_mac) = match self.bridge {

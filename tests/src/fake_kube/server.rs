@@ -161,6 +161,7 @@ fn watch(shared: Arc<Shared>, node: Option<String>, from: u64) -> Response<Body>
             node,
             opened_at,
             next,
+            is_silent: false,
             closed: false,
         };
         StreamBody::new(reader.frames()).boxed_unsync()
@@ -176,6 +177,7 @@ struct Reader {
     /// Interruptions from before are not this watch's.
     opened_at: usize,
     next: usize,
+    is_silent: bool,
     closed: bool,
 }
 
@@ -202,11 +204,12 @@ impl Reader {
             };
             self.next += 1;
             match event {
-                Event::Pod(kind, pod) if pod.is_on(self.node.as_deref()) => {
+                Event::Pod(kind, pod) if !self.is_silent && pod.is_on(self.node.as_deref()) => {
                     return Some(Ok(pod_line(kind, &pod)));
                 }
                 Event::Pod(..) => {}
                 Event::Interruption(_) if at < self.opened_at => {}
+                Event::Interruption(Interruption::Silence) => self.is_silent = true,
                 Event::Interruption(Interruption::Bookmark) => return Some(Ok(bookmark(version))),
                 Event::Interruption(Interruption::Error(code)) => {
                     let error = json!({"type": "ERROR", "object": status(code)});

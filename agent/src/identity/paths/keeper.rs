@@ -1,6 +1,7 @@
 //! Learns the paths, follows the kernel's changes, and asks the API server where they disagree.
 
 use std::collections::{HashMap, HashSet};
+use std::future::ready;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -78,6 +79,8 @@ pub struct Keeper {
     old: HashSet<u32>,
     /// The links that appeared since, and when.
     appeared: HashMap<u32, SystemTime>,
+    /// Addresses to which the way may have changed.
+    concerned: HashSet<IpAddr>,
     /// When a read for an address was last begun.
     asked: HashMap<IpAddr, Instant>,
     /// Addresses that were doubted again too soon after that.
@@ -114,6 +117,7 @@ impl Keeper {
             metrics,
             old: links,
             appeared: HashMap::new(),
+            concerned: HashSet::new(),
             asked: HashMap::new(),
             deferred: HashSet::new(),
             reads: FuturesUnordered::new(),
@@ -126,12 +130,15 @@ impl Keeper {
         let mut owners = self.shared.changes.subscribe();
         loop {
             self.follow_owners().await;
+            self.listen();
+            self.follow_kernel().await;
             let again = self.deferred_until();
             tokio::select! {
+                () = ready(()), if !self.concerned.is_empty() => {}
                 // The sender is shared, and so lives as long as this.
                 _ = owners.changed() => {}
                 change = self.changes.next() => match change {
-                    Some(change) => self.follow_kernel(Some(change)).await,
+                    Some(change) => self.hear(change),
                     None => return "the kernel's changes are no longer told",
                 },
                 () = self.shared.doubted.notified() => self.confirm_doubted().await,
@@ -146,57 +153,28 @@ impl Keeper {
     /// Learns the paths of addresses whose owner is new.
     async fn follow_owners(&mut self) {
         let unlearnt = self.write(|pods, paths| paths.follow(pods));
-        let mut seen = Vec::new();
-        for address in unlearnt.unwrap_or_default() {
-            let shown = self.look(address).await;
+        let unlearnt = unlearnt.unwrap_or_default();
+        for address in &unlearnt {
+            let shown = self.look(*address).await;
             if shown == Shown::Unresolved
-                && let Err(error) = self.kernel.resolve(address).await
+                && let Err(error) = self.kernel.resolve(*address).await
             {
                 tracing::debug!(%address, %error, "the neighbour cannot be asked");
             }
-            seen.push((address, shown));
-        }
-        if seen.is_empty() {
-            return;
-        }
-        // A link may have the index of one that went before it was looked at.
-        self.follow_kernel(None).await;
-        for (address, shown) in seen {
+            // A link may have the index of one that went before it was looked at.
+            self.listen();
             let since = self.since(shown);
-            self.write(|pods, paths| paths.learn(pods, address, shown, since));
+            self.write(|pods, paths| paths.learn(pods, *address, shown, since));
         }
-        self.shared.changed();
+        if !unlearnt.is_empty() {
+            self.shared.changed();
+        }
     }
 
-    /// Takes what the kernel has told, of which `first` is taken already.
-    async fn follow_kernel(&mut self, first: Option<Change>) {
-        let (mut concerned, mut is_other) = (HashSet::new(), false);
-        let mut told = first.or_else(|| self.told());
-        let mut room = AT_ONCE;
-        // One look answers all that came together, up to a limit: pods can make
-        // the kernel tell without an end.
-        while let Some(change) = told {
-            concerned.extend(self.shared.read().paths.concerned(change));
-            match change {
-                Change::Appeared(link) => {
-                    self.appeared.insert(link, self.clock.now());
-                }
-                Change::Gone(link) => {
-                    self.old.remove(&link);
-                    self.appeared.remove(&link);
-                    is_other |= self.shared.write().paths.lose(link, self.clock.now());
-                }
-                Change::Address(_)
-                | Change::Neighbour(_)
-                | Change::Mac(_)
-                | Change::Link(_)
-                | Change::Network(..)
-                | Change::Any => {}
-            }
-            room -= 1;
-            told = if room > 0 { self.told() } else { None };
-        }
-        for address in concerned {
+    /// Looks at what may have changed. One look answers all that came together.
+    async fn follow_kernel(&mut self) {
+        let mut is_other = false;
+        for address in std::mem::take(&mut self.concerned) {
             is_other |= self.see(address).await;
         }
         if is_other {
@@ -204,8 +182,39 @@ impl Keeper {
         }
     }
 
-    fn told(&mut self) -> Option<Change> {
-        self.changes.next().now_or_never().flatten()
+    /// Takes what the kernel has told meanwhile: a link counts from when it was
+    /// heard of, and nobody is known while a link may have gone unheard. Up to a
+    /// limit: pods can make the kernel tell without an end.
+    fn listen(&mut self) {
+        for _ in 0..AT_ONCE {
+            match self.changes.next().now_or_never().flatten() {
+                Some(change) => self.hear(change),
+                None => break,
+            }
+        }
+    }
+
+    fn hear(&mut self, change: Change) {
+        let concerned = self.shared.read().paths.concerned(change);
+        self.concerned.extend(concerned);
+        match change {
+            Change::Appeared(link) => {
+                self.appeared.insert(link, self.clock.now());
+            }
+            Change::Gone(link) => {
+                self.old.remove(&link);
+                self.appeared.remove(&link);
+                if self.shared.write().paths.lose(link, self.clock.now()) {
+                    self.shared.changed();
+                }
+            }
+            Change::Address(_)
+            | Change::Neighbour(_)
+            | Change::Mac(_)
+            | Change::Link(_)
+            | Change::Network(..)
+            | Change::Any => {}
+        }
     }
 
     /// Begins to read the pods whose callers came by a path that is not known
@@ -306,6 +315,7 @@ impl Keeper {
 
     /// A kernel that cannot be asked shows no path that anybody could come by.
     async fn look(&mut self, address: IpAddr) -> Shown {
+        self.listen();
         match self.kernel.path(address).await {
             Ok(shown) => shown,
             Err(error) => {
