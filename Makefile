@@ -28,9 +28,11 @@ bench:
 fuzz:
 	scripts/fuzz
 
-# The searches of `make test`, a hundred times as long.
-soak:
+# The searches of `make test`, a hundred times as long, and ten minutes of pods
+# that take each other's addresses.
+soak: build
 	CREDLET_SOAK=1 cargo test --locked --workspace --lib -- identity::tests --nocapture
+	CREDLET_SOAK=1 cargo test --locked --package credlet-tests --test netns -- churn --nocapture
 
 # target/image/credlet.oci.tar, for this machine's architecture.
 image:
