@@ -28,9 +28,10 @@ bench:
 fuzz:
 	scripts/fuzz
 
-# The searches of `make test`, a hundred times as long.
-soak:
-	CREDLET_SOAK=1 cargo test --locked --workspace --lib -- identity::tests --nocapture
+# The searches of `make test`, a hundred times as long, and its churn for ten minutes.
+soak: build
+	CREDLET_SOAK=1 cargo test --locked --package credlet --lib -- identity::tests --nocapture
+	CREDLET_SOAK=1 cargo test --locked --package credlet-tests --test netns -- churn --nocapture
 
 # target/image/credlet.oci.tar, for this machine's architecture.
 image:

@@ -65,6 +65,9 @@ struct Caller {
     /// Ends at once if an answer has the credentials of another account than this NAMESPACE/ACCOUNT.
     #[arg(long = "as")]
     account: Option<String>,
+    /// The door to ask at.
+    #[arg(long, default_value = DOOR)]
+    door: String,
     /// A token to show, read again for each request.
     #[arg(long, env = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")]
     token_file: Option<PathBuf>,
@@ -139,7 +142,7 @@ const REPORT: Duration = Duration::from_secs(1);
 async fn load(caller: &Caller) {
     let mut kept = None;
     let anew = keep_asking("new", async || {
-        let connection = connect(DOOR).await?;
+        let connection = connect(&caller.door).await?;
         ask(caller, connection).await.map(drop)
     });
     let again = keep_asking("kept", async || {
@@ -149,7 +152,7 @@ async fn load(caller: &Caller) {
         };
         let connection = match open {
             Some(connection) => connection,
-            None => connect(DOOR).await?,
+            None => connect(&caller.door).await?,
         };
         kept = Some(ask(caller, connection).await?.0);
         Ok(())
@@ -161,7 +164,7 @@ async fn load(caller: &Caller) {
 async fn ask_until_answered(caller: &Caller, tries: u32) -> Fallible<()> {
     let begin = Instant::now();
     for number in 1..=tries {
-        let once = async { ask(caller, connect(DOOR).await?).await };
+        let once = async { ask(caller, connect(&caller.door).await?).await };
         let outcome = timeout(PATIENCE, once).await;
         match outcome.unwrap_or_else(|late| Err(late.into())) {
             Ok((_, account)) => {
@@ -229,7 +232,7 @@ async fn send(
 
 /// Whose credentials the door gives.
 async fn ask(caller: &Caller, connection: Connection) -> Fallible<(Connection, String)> {
-    let mut request = Request::get("/v1/credentials").header("host", DOOR);
+    let mut request = Request::get("/v1/credentials").header("host", &caller.door);
     if let Some(file) = &caller.token_file {
         request = request.header("authorization", fs::read_to_string(file)?);
     }

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep};
 
-use super::Which;
+use super::callers::{Deed, Step, Token};
 use super::node::{ADDRESSES, Event, LOOPBACK, NODE, NODE_ADDRESS, Net, World, ip};
 use crate::clock::Clock;
 use crate::config::IdentityMode;
@@ -32,45 +32,6 @@ use crate::identity::tokens::Claims;
 use crate::identity::watch::Reader;
 use crate::identity::{Origin, Shared};
 use crate::model::{PodUid, ServiceAccount};
-
-#[derive(Clone, Debug)]
-pub(super) enum Step {
-    Create(Which),
-    Pod(Which, Deed),
-    Stop(Which),
-    Tell(usize),
-    Lose,
-    List,
-    Api(bool),
-    Delay(u64),
-    Notice(usize),
-    /// A sandbox connects from an address of its own.
-    Connect(Which, Which, Token),
-    /// It forges one of another sandbox. It could not finish a handshake.
-    Forge(Which, Which),
-    /// A process on the node's own network does.
-    ConnectFromNode(Token),
-    Wait(u64),
-}
-
-/// What the kubelet, or somebody at the API server, does with a pod.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Deed {
-    Start(Which),
-    LookAfter,
-    Post,
-    Terminate,
-    Finish,
-    Delete,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Token {
-    None,
-    Own,
-    /// Of any pod that there ever was.
-    Of(Which),
-}
 
 type Shelf = Arc<Mutex<World>>;
 
@@ -126,6 +87,8 @@ enum Maker {
     Sandbox(usize),
     /// From the address of another that is there.
     Forger(usize),
+    /// From an address that it answers for, as long as the kernel believes that.
+    Spoofer(usize),
     Node,
 }
 
@@ -224,6 +187,10 @@ impl Agent {
             Maker::Forger(sandbox) => {
                 world.sandboxes[sandbox].is_up && world.holder(connection.origin.peer()).is_some()
             }
+            Maker::Spoofer(sandbox) => {
+                world.sandboxes[sandbox].is_up
+                    && world.neighbours.get(&connection.origin.peer()) == Some(&sandbox)
+            }
             Maker::Node => true,
         };
         self.connections.retain(is_open);
@@ -276,6 +243,21 @@ impl Agent {
                 {
                     let link = world.ingress(sandbox);
                     self.connect(Maker::Forger(sandbox), peer, link, None);
+                }
+            }
+            Step::Spoof(sandbox, address) => {
+                let peer = ip(ADDRESSES[address.index(ADDRESSES.len())]);
+                let sandbox = world.sandbox(sandbox).filter(|at| {
+                    let known = self.shared.read();
+                    known.paths.holder(world.sandboxes[*at].link).is_some()
+                });
+                if let Some(sandbox) = sandbox
+                    && world.net == Net::Bridged
+                {
+                    world.neighbours.insert(peer, sandbox);
+                    world.notices.push_back(Change::Neighbour(peer));
+                    let link = world.ingress(sandbox);
+                    self.connect(Maker::Spoofer(sandbox), peer, link, None);
                 }
             }
             Step::ConnectFromNode(ref token) => {
@@ -336,12 +318,13 @@ impl Agent {
                 origin,
                 claims,
             } = connection;
-            let maker = match *maker {
-                Maker::Sandbox(sandbox) | Maker::Forger(sandbox) => {
+            let (maker, link) = match *maker {
+                Maker::Sandbox(sandbox) | Maker::Forger(sandbox) | Maker::Spoofer(sandbox) => {
                     let world = lock(&self.world);
-                    Some(world.pods[world.sandboxes[sandbox].pod].uid.clone())
+                    let sandbox = &world.sandboxes[sandbox];
+                    (Some(world.pods[sandbox.pod].uid.clone()), sandbox.link)
                 }
-                Maker::Node => None,
+                Maker::Node => (None, LOOPBACK),
             };
             counts.look_ups.set(counts.look_ups.get() + 1);
             let taken = self.judge(origin, claims.as_ref()).await;
@@ -358,6 +341,8 @@ impl Agent {
                         "{:?} has gone",
                         taken
                     );
+                    let holder = known.paths.holder(link).filter(|pod| **pod != taken);
+                    prop_assert_eq!(holder, None, "a token of another pod");
                     drop(known);
                     let by_address = Rules {
                         mode: IdentityMode::Address,

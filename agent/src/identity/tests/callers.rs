@@ -4,10 +4,52 @@
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use super::agent::{Agent, Counts, Deed, Step, Token};
+use super::agent::{Agent, Counts};
 use super::node::Net;
 use super::{Which, search};
 use crate::config::IdentityMode;
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Create(Which),
+    Pod(Which, Deed),
+    Stop(Which),
+    Tell(usize),
+    Lose,
+    List,
+    Api(bool),
+    Delay(u64),
+    Notice(usize),
+    /// A sandbox connects from an address of its own.
+    Connect(Which, Which, Token),
+    /// It forges one of another sandbox. It could not finish a handshake.
+    Forge(Which, Which),
+    /// On a bridge: it answers for an address that is not its own, and goes on to.
+    /// Where no port is known to be its own, that may be believed.
+    Spoof(Which, Which),
+    /// A process on the node's own network does.
+    ConnectFromNode(Token),
+    Wait(u64),
+}
+
+/// What the kubelet, or somebody at the API server, does with a pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deed {
+    Start(Which),
+    LookAfter,
+    Post,
+    Terminate,
+    Finish,
+    Delete,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Token {
+    None,
+    Own,
+    /// Of any pod that there ever was.
+    Of(Which),
+}
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
     let index = Which::any;
@@ -38,6 +80,7 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
         9 => (1_usize..6).prop_map(Step::Notice),
         9 => (index(), index(), token()).prop_map(|(pod, at, token)| Step::Connect(pod, at, token)),
         2 => (index(), index()).prop_map(|(pod, address)| Step::Forge(pod, address)),
+        2 => (index(), index()).prop_map(|(pod, address)| Step::Spoof(pod, address)),
         1 => token().prop_map(Step::ConnectFromNode),
         3 => (1_u64..2500).prop_map(Step::Wait),
     ];

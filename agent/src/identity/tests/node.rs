@@ -63,7 +63,7 @@ pub(super) struct Sandbox {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) is_up: bool,
     /// Its veth pair's end in the node.
-    link: u32,
+    pub(super) link: u32,
 }
 
 impl Sandbox {
@@ -90,7 +90,7 @@ pub(super) struct World {
     /// When a container last started at an address.
     started: BTreeMap<IpAddr, SystemTime>,
     /// Whose link-layer address the kernel has for an address.
-    neighbours: BTreeMap<IpAddr, usize>,
+    pub(super) neighbours: BTreeMap<IpAddr, usize>,
     /// What netlink has to tell yet.
     pub(super) notices: VecDeque<Change>,
     log: VecDeque<Event>,
