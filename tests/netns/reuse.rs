@@ -136,47 +136,56 @@ async fn the_next_pod_of_an_address_gets_nothing_while_the_api_server_is_cut_off
     }
 }
 
-/// The agent hears of connections and of the kernel's changes in any order.
-#[tokio::test]
-async fn a_connection_that_comes_before_the_kernels_change_is_not_the_old_pods() {
+/// The agent hears of connections and of the kernel's changes in any order: it
+/// sleeps while an address goes on, and finds both when it wakes.
+async fn give_on_while_the_agent_sleeps(next: impl AsyncFn(&Shop, &Pod) -> Pod) {
     const HEIRS: usize = 10;
     let shop = Shop::new().await;
     let agent = shop.ready(shop.command()).await;
-    let name = |number: usize| format!("heir{number}");
-    let mut before = (
-        shop.node.unplug(&shop.checkout).await,
-        "checkout".to_owned(),
-    )
-        .1;
-    let mut sandbox = None;
+    shop.settle().await;
+    let (mut account, mut sandbox) = ("checkout".to_owned(), None);
     for number in 0..HEIRS {
-        let account = name(number);
+        let before = std::mem::replace(&mut account, format!("heir{number}"));
         shop.associate(&account);
         agent.signal(Signal::SIGSTOP);
-        if let Some(sandbox) = &sandbox {
-            shop.node.unplug(sandbox).await.expect("it was there");
-        }
-        let heir = shop.plug(2).await;
-        let connections = join_all([DOOR; 4].map(|door| connect(&heir, door)));
-        let mut connections = connections.await;
+        let old = sandbox.as_ref().unwrap_or(&shop.checkout);
+        shop.node.unplug(old).await.expect("it was there");
+        let heir = next(&shop, old).await;
+        let mut connections = join_all([DOOR; 4].map(|door| connect(&heir, door))).await;
         let asked = connections.iter_mut().map(|kept| {
             let kept = kept.as_mut().expect("the kernel connects, not the agent");
             ask_on(kept, None)
         });
-        let goes_on = async {
+        let wakes = async {
             sleep(Duration::from_millis(10)).await;
             agent.signal(Signal::SIGCONT);
             sleep(MOMENT).await;
             shop.kube.delete("shop", &format!("{before}-1"));
             shop.kube.apply(reported(&account, 2));
         };
-        let (answers, ()) = tokio::join!(join_all(asked), goes_on);
+        let (answers, ()) = tokio::join!(join_all(asked), wakes);
         for answer in answers {
             let answer = answer.expect("an answer");
             assert_eq!(owner(&answer), format!("shop/{account}"));
         }
-        (before, sandbox) = (account, Some(heir));
+        sandbox = Some(heir);
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_before_the_kernels_change_is_not_the_old_pods() {
+    give_on_while_the_agent_sleeps(async |shop, _| shop.plug(2).await).await;
+}
+
+/// As where a plugin makes a pod's link inside the pod and moves one end out.
+#[tokio::test]
+async fn a_link_with_the_index_of_the_old_pods_is_not_the_old_pods() {
+    give_on_while_the_agent_sleeps(async |shop, old| {
+        let heir = shop.node.add_pod_instead(old).await.expect("a pod");
+        assert_eq!(heir.node_link, old.node_link);
+        heir
+    })
+    .await;
 }
 
 #[tokio::test]

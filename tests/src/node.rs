@@ -159,6 +159,14 @@ impl Node {
         self.add_pod_in(Namespace::new()?, ipv4, ipv6).await
     }
 
+    /// The same with the addresses of a pod that was unplugged, and with the
+    /// index that its link had.
+    pub async fn add_pod_instead(&self, old: &Pod) -> io::Result<Pod> {
+        let index = Some(old.node_link);
+        self.join(Namespace::new()?, old.ipv4, old.ipv6, index)
+            .await
+    }
+
     /// The same in a namespace that is there: a new one, or that of a pod which
     /// was unplugged.
     pub async fn add_pod_in(
@@ -166,6 +174,16 @@ impl Node {
         ns: Namespace,
         ipv4: Ipv4Addr,
         ipv6: Option<Ipv6Addr>,
+    ) -> io::Result<Pod> {
+        self.join(ns, ipv4, ipv6, None).await
+    }
+
+    async fn join(
+        &self,
+        ns: Namespace,
+        ipv4: Ipv4Addr,
+        ipv6: Option<Ipv6Addr>,
+        index: Option<u32>,
     ) -> io::Result<Pod> {
         let number = self.pods.fetch_add(1, Ordering::Relaxed);
         let name = format!("pod{number}");
@@ -184,6 +202,7 @@ impl Node {
         let end = End {
             mac: node_mac,
             bridge,
+            index,
         };
         let plug = async move || plug(&pod_ns, &link_name, end, mac).await;
         let node_link = self.ns.run(plug).await?;

@@ -23,6 +23,8 @@ pub(super) struct End {
     pub(super) mac: [u8; 6],
     /// The index of the bridge that it is a port of.
     pub(super) bridge: Option<u32>,
+    /// The index that it is to have; `None` leaves it to the kernel.
+    pub(super) index: Option<u32>,
 }
 
 pub(super) fn veth_into(pod: &File, name: &str, end: End, mac: [u8; 6]) -> LinkMessage {
@@ -35,10 +37,12 @@ pub(super) fn veth_into(pod: &File, name: &str, end: End, mac: [u8; 6]) -> LinkM
         .name(name)
         .address(end.mac.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-    match end.bridge {
+    let mut message = match end.bridge {
         None => pair.build(),
         Some(bridge) => pair.controller(bridge).build(),
-    }
+    };
+    message.header.index = end.index.unwrap_or_default();
+    message
 }
 
 /// A default route out of the link, whatever the link's prefixes.
