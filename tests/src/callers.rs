@@ -57,7 +57,7 @@ impl Callers {
             kernel: Arc::clone(&kernel) as _,
             changes,
             // Of those that no test lets appear.
-            links: (1..100).collect(),
+            links: (1..2000).collect(),
             clock,
         };
         let (identity, rooms) = Identity::new(outside, settings, metrics.clone());
