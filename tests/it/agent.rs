@@ -121,7 +121,11 @@ async fn who_may_not_have_credentials_is_told_why_in_time() {
     let cases = [
         (address(1), StatusCode::NOT_FOUND, "NoAssociation"),
         (address(2), StatusCode::FORBIDDEN, "Denied"),
-        (address(3), StatusCode::FORBIDDEN, "AmbiguousAddress"),
+        (
+            address(3),
+            StatusCode::SERVICE_UNAVAILABLE,
+            "AmbiguousAddress",
+        ),
         (
             address(4),
             StatusCode::SERVICE_UNAVAILABLE,

@@ -84,7 +84,8 @@ fn by_address(known: &Known, origin: &Origin, spot: &Spot<'_>, rules: &Rules) ->
     match spot {
         Spot::Nobody => Verdict::Wait(Error::Unknown(peer)),
         Spot::Node => Verdict::Refuse(Error::Node(peer)),
-        Spot::Several => Verdict::Refuse(Error::Ambiguous(peer)),
+        // One of them may have gone, and the watch be about to say so.
+        Spot::Several => Verdict::Wait(Error::Ambiguous(peer)),
         Spot::Unusable(flaw) => Verdict::Refuse(Error::Unusable(peer, flaw.to_string())),
         Spot::Pod(caller, Proof::Path) => Verdict::Is((*caller).clone()),
         Spot::Pod(caller, Proof::Address) => match known.age() {
@@ -148,7 +149,7 @@ fn at_its_address(
     let peer = origin.peer();
     let is_owner = |owner: &Caller| owner.pod() == caller.pod();
     match spot {
-        Spot::Several => Verdict::Refuse(Error::Ambiguous(peer)),
+        Spot::Several => Verdict::Wait(Error::Ambiguous(peer)),
         Spot::Unusable(flaw) => Verdict::Refuse(Error::Unusable(peer, flaw.to_string())),
         Spot::Pod(owner, Proof::Path | Proof::Address) if is_owner(owner) => {
             Verdict::Is(caller.clone())

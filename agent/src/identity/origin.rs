@@ -20,9 +20,9 @@ pub struct Origin {
     link: Option<u32>,
     /// Whether all is known of links that had gone before the connection was made.
     settled: AtomicBool,
-    /// What the kernel showed of the way to the peer when that first mattered:
-    /// whoever completed the handshake was there then, and goes by no other way
-    /// as long as the connection lives.
+    /// What the kernel showed of the way to the peer when that first mattered.
+    /// It is the way by which the handshake was completed, unless somebody on a
+    /// bridge answers for the address again and again.
     shown: OnceLock<Shown>,
 }
 

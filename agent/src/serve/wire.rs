@@ -110,9 +110,7 @@ impl Refusal {
                 broker::Error::Identity(error) => match error {
                     identity::Error::NotSynced => (LATER, Reason::NotSynced),
                     identity::Error::Unknown(_) => (LATER, Reason::UnknownAddress),
-                    identity::Error::Ambiguous(_) => {
-                        (StatusCode::FORBIDDEN, Reason::AmbiguousAddress)
-                    }
+                    identity::Error::Ambiguous(_) => (LATER, Reason::AmbiguousAddress),
                     identity::Error::Node(_) => (StatusCode::FORBIDDEN, Reason::NodeAddress),
                     identity::Error::Unusable(..) => (StatusCode::FORBIDDEN, Reason::UnusablePod),
                     identity::Error::Unconfirmed(_) => (LATER, Reason::UnconfirmedAddress),

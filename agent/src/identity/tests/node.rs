@@ -87,8 +87,6 @@ pub(super) struct World {
     pub(super) pods: Vec<Pod>,
     pub(super) sandboxes: Vec<Sandbox>,
     links: u32,
-    /// When a container last started at an address.
-    started: BTreeMap<IpAddr, SystemTime>,
     /// Whose link-layer address the kernel has for an address.
     pub(super) neighbours: BTreeMap<IpAddr, usize>,
     /// What netlink has to tell yet.
@@ -107,7 +105,6 @@ impl World {
             pods: Vec::new(),
             sandboxes: Vec::new(),
             links: BRIDGE,
-            started: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             notices: VecDeque::new(),
             log: VecDeque::new(),
@@ -165,12 +162,12 @@ impl World {
             vec![ip(NODE_ADDRESS)]
         } else {
             let free = ADDRESSES[..3].iter().map(|text| ip(text));
-            let free = free.filter(|address| self.is_free(*address, now));
+            let free = free.filter(|address| self.is_free(*address));
             let Some(first) = pick(which, free) else {
                 return;
             };
             let second = ip(ADDRESSES[3]);
-            let is_dual = self.is_free(second, now) && first == ip(ADDRESSES[0]);
+            let is_dual = self.is_free(second) && first == ip(ADDRESSES[0]);
             let addresses: Vec<IpAddr> = if is_dual {
                 vec![first, second]
             } else {
@@ -189,8 +186,6 @@ impl World {
             });
             addresses
         };
-        self.started
-            .extend(addresses.iter().map(|address| (*address, now)));
         let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         self.pods[at].status = json!({
             "phase": "Running",
@@ -204,11 +199,8 @@ impl World {
         });
     }
 
-    /// What is given on in the very second in which a container started there is
-    /// not proven to be anybody's: the API's times are whole seconds.
-    fn is_free(&self, address: IpAddr, now: SystemTime) -> bool {
-        let started = self.started.get(&address).copied();
-        self.holder(address).is_none() && started.map(second) != Some(second(now))
+    fn is_free(&self, address: IpAddr) -> bool {
+        self.holder(address).is_none()
     }
 
     fn next_link(&mut self) -> u32 {
@@ -232,15 +224,11 @@ impl World {
         let Some(sandbox) = self.pods[at].sandbox else {
             return;
         };
-        let Sandbox {
-            is_up, addresses, ..
-        } = self.sandboxes[sandbox].clone();
+        let is_up = self.sandboxes[sandbox].is_up;
         let status = &mut self.pods[at].status;
         if is_up {
             status["containerStatuses"] =
                 json!([{"state": {"running": {"startedAt": second(now)}}}]);
-            self.started
-                .extend(addresses.into_iter().map(|address| (address, now)));
         } else if status["conditions"][0]["status"] == "True" {
             status["containerStatuses"] =
                 json!([{"state": {"terminated": {"finishedAt": second(now)}}}]);

@@ -75,6 +75,7 @@ fn what_passes_by_itself_is_never_a_4xx() {
         }
         .into(),
         associations::Error::Deadline { origin: "eks" }.into(),
+        identity::Error::Ambiguous(address).into(),
         identity::Error::Unconfirmed(address).into(),
         identity::Error::Outdated(Duration::from_mins(6)).into(),
         identity::Error::UnknownPod(uid()).into(),
@@ -99,7 +100,6 @@ fn uid() -> PodUid {
 fn what_an_operator_must_end_is_a_403() {
     let address = "10.0.0.1".parse().unwrap();
     let lasting = [
-        identity::Error::Ambiguous(address).into(),
         identity::Error::Node(address).into(),
         identity::Error::Unusable(address, "no account".into()).into(),
         identity::Error::NoToken.into(),
