@@ -12,9 +12,11 @@ use credlet_tests::process::DOOR;
 use hyper::StatusCode;
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::cluster::{DOOR_V6, PATIENCE, ROLE, Shop, ask, owner, try_ask};
+use crate::cluster::{
+    DOOR_V6, PATIENCE, ROLE, Shop, ask, ask_on, connect, owner, reported, try_ask,
+};
 
 #[tokio::test]
 async fn each_pod_is_known_by_its_address_over_ipv4_and_over_ipv6() {
@@ -240,8 +242,19 @@ async fn the_log_has_no_secret_at_any_level_and_no_line_for_a_cached_request() {
     let mut command = cluster.command();
     command.args(["--log-level", "trace"]);
     let loud = cluster.ready(command).await;
-    let answer = ask(&cluster.checkout, DOOR).await;
-    let secrets = ["SecretAccessKey", "Token"].map(|name| answer.field(name));
+    let pod = reported("checkout", 2);
+    let [token, foreign] = ["pods.eks.amazonaws.com", "vault"]
+        .map(|audience| cluster.kube.token(&pod, audience, Duration::from_hours(1)));
+    let mut kept = connect(&cluster.checkout, DOOR).await.expect("accepted");
+    let refused = ask_on(&mut kept, Some(&foreign)).await.expect("an answer");
+    assert_eq!(refused.field("code"), "BadToken");
+    let answer = ask_on(&mut kept, Some(&token)).await.expect("an answer");
+    let mut secrets = ["SecretAccessKey", "Token"]
+        .map(|name| answer.field(name))
+        .to_vec();
+    for token in [&token, &foreign] {
+        secrets.extend(token.split('.').map(str::to_owned));
+    }
     assert!(
         secrets.iter().all(|secret| !secret.is_empty()),
         "{}",
@@ -256,6 +269,13 @@ async fn the_log_has_no_secret_at_any_level_and_no_line_for_a_cached_request() {
 
     let usual = cluster.ready(cluster.command()).await;
     assert_eq!(owner(&ask(&cluster.reports, DOOR).await), "shop/reports");
+    // The last of what a start has to say.
+    let started = async {
+        while !usual.log().contains("tokens are verified") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, started).await.expect("keys are fetched");
     let before = usual.log();
     for _ in 0..20 {
         ask(&cluster.reports, DOOR).await;
