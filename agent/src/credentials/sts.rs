@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_sts::config::endpoint::{DefaultResolver, EndpointFuture, Params, ResolveEndpoint};
 use aws_sdk_sts::config::{Builder, Config, Credentials as SdkCredentials};
 use aws_sdk_sts::error::BoxError;
 use aws_sdk_sts::types::{self, Tag};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sha2::{Digest, Sha256};
 
 use super::{Exchange, Key, Refusal};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
@@ -230,8 +230,8 @@ fn session_name(account: &ServiceAccount) -> String {
     if whole.len() <= LONGEST_NAME {
         return whole;
     }
-    let digest = Sha256::digest(&whole);
-    let hash = digest[..HASH_BYTES]
+    let digest = digest(&SHA256, whole.as_bytes());
+    let hash = digest.as_ref()[..HASH_BYTES]
         .iter()
         .fold(0, |hash, byte| hash << 8 | u64::from(*byte));
     let kept = LONGEST_NAME - 1 - 2 * HASH_BYTES;

@@ -58,18 +58,23 @@ impl Origin {
     /// made is still to be learnt: the link may have the index of another, and
     /// that one's pod be known by it. False if that takes until `deadline`.
     pub(super) async fn settle(&self, kernel: &dyn Kernel, deadline: Instant) -> bool {
-        if self.settled.load(Ordering::Relaxed) {
-            return true;
-        }
-        while !kernel.is_heard() {
+        while !self.is_settled(kernel) {
             if Instant::now() >= deadline {
                 return false;
             }
             // Whoever learns is about to; nobody tells when.
             sleep(SOON).await;
         }
-        self.settled.store(true, Ordering::Relaxed);
         true
+    }
+
+    /// Whether there is nothing of that kind to wait for. One system call for a
+    /// connection.
+    pub(super) fn is_settled(&self, kernel: &dyn Kernel) -> bool {
+        if !self.settled.load(Ordering::Relaxed) && kernel.is_heard() {
+            self.settled.store(true, Ordering::Relaxed);
+        }
+        self.settled.load(Ordering::Relaxed)
     }
 
     pub(super) fn shown(&self) -> Option<Shown> {

@@ -215,15 +215,18 @@ impl Tokens {
         if token.len() > LONGEST {
             return room.count(Way::Keys, Err(Error::Refused(Flaw::Malformed)));
         }
-        let hash = Hash::of(token);
-        if let Some(claims) = room.recall(&hash) {
-            room.metrics.remembered.inc();
+        if let Some(claims) = self.recall(token) {
             return Ok(claims);
         }
-        // Boxed so that who keeps the future of a remembered token, and all do,
-        // does not keep the space for what only a new one needs.
-        let (way, result) = Box::pin(room.examine(token, hash, deadline)).await;
+        let (way, result) = room.examine(token, Hash::of(token), deadline).await;
         room.count(way, result)
+    }
+
+    /// What a token says that has been verified before; `None` for any other.
+    pub fn recall(&self, token: &str) -> Option<Arc<Claims>> {
+        let claims = self.0.recall(&Hash::of(token))?;
+        self.0.metrics.remembered.inc();
+        Some(claims)
     }
 
     /// The time since the keys in use were fetched, perhaps before a restart;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use tokio::time::Instant;
 
 use super::keys::LocalKey;
@@ -18,11 +18,12 @@ pub(super) const REVIEWED: Duration = Duration::from_mins(1);
 
 /// Stands for a token and does not tell it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Hash([u8; 32]);
+pub(super) struct Hash([u8; SHA256_OUTPUT_LEN]);
 
 impl Hash {
     pub(super) fn of(token: &str) -> Self {
-        Self(Sha256::digest(token).into())
+        let hash = digest(&SHA256, token.as_bytes());
+        Self(hash.as_ref().try_into().expect("it has this length"))
     }
 }
 
