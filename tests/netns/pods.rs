@@ -102,7 +102,7 @@ async fn an_address_that_is_taken_away_comes_back_and_is_answered_on() {
             .await
             .contains("credlet_network_repairs_total 0\n")
         {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, counted)
@@ -156,7 +156,7 @@ async fn a_successor_takes_over_under_load_without_a_failed_request() {
     let more = async |count: usize| {
         let enough = asked.load(Ordering::Relaxed) + count;
         while asked.load(Ordering::Relaxed) < enough && !load.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     };
     more(50).await;
