@@ -42,6 +42,21 @@ impl Broker {
         }
     }
 
+    /// The credentials of the pod that calls, if all about it is known: what
+    /// nearly all requests get.
+    pub fn at_once(&self, origin: &Origin, token: Option<&str>) -> Option<Arc<Credentials>> {
+        let caller = self.identity.at_once(origin, token)?;
+        let association = match self.associations.peek(caller.account()) {
+            Known::Is(association) => association,
+            Known::None | Known::Unknown => return None,
+        };
+        self.vault.at_once(&Key {
+            account: caller.account().clone(),
+            pod: None,
+            association,
+        })
+    }
+
     /// The credentials of the pod that calls from `origin`, with a token or
     /// without, or why there are none, at `deadline` at the latest.
     pub async fn credentials(
@@ -54,6 +69,7 @@ impl Broker {
         let association = self.associations.find(caller.account(), deadline).await?;
         let key = Key {
             account: caller.account().clone(),
+            pod: None,
             association,
         };
         Ok(self.vault.get(&key, deadline).await?)
@@ -111,6 +127,7 @@ impl Broker {
         match self.associations.peek(account) {
             Known::Is(association) => Some(Key {
                 account: account.clone(),
+                pod: None,
                 association,
             }),
             Known::None => None,

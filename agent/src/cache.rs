@@ -186,6 +186,11 @@ impl<F: Fetch> Cache<F> {
         }
     }
 
+    /// The value that [`Self::get`] gives without waiting, if it does.
+    pub fn at_once(&self, key: &F::Key) -> Option<Arc<F::Value>> {
+        self.ready(key)?.ok()
+    }
+
     /// The value if there is a usable one. Fetches nothing.
     pub fn peek(&self, key: &F::Key) -> Option<Arc<F::Value>> {
         let now = self.shared.clock.now();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, SourceName, Verb};
+use crate::model::StsEndpoints;
 
 mod args;
 #[cfg(test)]
@@ -112,15 +113,6 @@ pub enum LinkKind {
     Dummy,
     /// The loopback link.
     Lo,
-}
-
-/// `AWS_STS_REGIONAL_ENDPOINTS`, as the AWS SDKs define it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum StsEndpoints {
-    /// The region's own endpoint.
-    Regional,
-    /// The global endpoint for the regions that predate regional ones.
-    Legacy,
 }
 
 /// How logs look.

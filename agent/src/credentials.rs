@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::cache::{self, Cache, Fetch, Life, Patience, State};
 use crate::clock::Clock;
-use crate::model::{Association, Credentials, ServiceAccount};
+use crate::model::{Association, Credentials, PodName, ServiceAccount};
 
 pub mod sts;
 #[cfg(test)]
@@ -39,21 +39,31 @@ const LONGEST_SESSION: Duration = Duration::from_hours(13);
 pub struct Key {
     /// Whose session it is.
     pub account: ServiceAccount,
+    /// The one pod whose it is, where each pod has its own.
+    pub pod: Option<PodName>,
     /// Which role, and how.
     pub association: Arc<Association>,
 }
 
-/// By the account alone: equal keys have equal accounts, and an account has one
-/// association at a time.
+/// By the account and pod alone: equal keys have equal ones, and an account has
+/// one association at a time.
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.account.hash(state);
+        self.pod.as_ref().map(|pod| &pod.uid).hash(state);
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} as {}", self.account, self.association.final_role())
+        self.account.fmt(f)?;
+        if let Some(pod) = &self.pod {
+            write!(f, " (pod {})", pod.name)?;
+        }
+        match &*self.association {
+            Association::Role(grant) => write!(f, " as {}", grant.final_role()),
+            Association::EksAuth => f.write_str(" as EKS says"),
+        }
     }
 }
 
@@ -119,6 +129,11 @@ impl Vault {
     /// than [`USABLE_LEFT`].
     pub async fn get(&self, key: &Key, deadline: Instant) -> Result<Arc<Credentials>, Error> {
         self.cache.get(key, deadline).await
+    }
+
+    /// The credentials, if they are there and to be served without a fetch.
+    pub fn at_once(&self, key: &Key) -> Option<Arc<Credentials>> {
+        self.cache.at_once(key)
     }
 
     /// Fetches them unless they are there or on their way. Does not wait.

@@ -229,31 +229,13 @@ impl Identity {
         (identity, tasks)
     }
 
-    /// Who calls from `origin`, with a token or without.
-    ///
-    /// What may be known soon is waited for until `deadline`: the first list of
-    /// pods, an owner of the address, the confirmation that it still is, keys
-    /// for the token. All are woken by what they wait for.
-    pub async fn caller(
-        &self,
-        origin: &Origin,
-        token: Option<&str>,
-        deadline: Instant,
-    ) -> Result<Caller, Error> {
-        match self.at_once(origin, token) {
-            Some(caller) => Ok(caller),
-            // Boxed, so that requests that wait for nothing have no room for it.
-            None => Box::pin(self.find_out(origin, token, deadline)).await,
-        }
-    }
-
-    /// The caller, if that takes nothing but a look: what nearly all requests get.
-    fn at_once(&self, origin: &Origin, token: Option<&str>) -> Option<Caller> {
+    /// Who calls, if that takes nothing but a look: what nearly all requests get.
+    pub fn at_once(&self, origin: &Origin, token: Option<&str>) -> Option<Caller> {
         if !origin.is_settled(&*self.kernel) {
             return None;
         }
         let claims = match token {
-            Some(token) => Some(self.tokens.recall(token)?),
+            Some(token) => Some(self.tokens.recall(&origin.hash_of(token))?),
             None => None,
         };
         match judge(&self.shared.read(), origin, claims.as_deref(), &self.rules) {
@@ -262,7 +244,12 @@ impl Identity {
         }
     }
 
-    async fn find_out(
+    /// Who calls from `origin`, with a token or without.
+    ///
+    /// What may be known soon is waited for until `deadline`: the first list of
+    /// pods, an owner of the address, the confirmation that it still is, keys
+    /// for the token. All are woken by what they wait for.
+    pub async fn caller(
         &self,
         origin: &Origin,
         token: Option<&str>,

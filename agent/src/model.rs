@@ -1,5 +1,6 @@
 //! The nouns of credlet: plain values that are valid once built, and no I/O.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -8,8 +9,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
+mod session_name;
 #[cfg(test)]
 mod tests;
+
+pub use session_name::SessionName;
 
 /// Why a text is not the value that it claims to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +30,12 @@ pub enum Invalid {
     /// A pod without a UID.
     #[error("empty pod UID")]
     PodUid,
+    /// Not a template of session names.
+    #[error(
+        "not a session name: letters, digits and `_=,.@-`, and {{cluster}}, {{namespace}}, \
+         {{serviceAccount}}, {{pod}} or {{node}}"
+    )]
+    SessionName,
 }
 
 /// A pod's UID: what tells a pod from its namesake that came before it.
@@ -46,6 +56,15 @@ impl fmt::Display for PodUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// One pod of a service account's, for what is the pod's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodName {
+    /// Tells it from its namesakes.
+    pub uid: PodUid,
+    /// Its name, in the namespace of its account.
+    pub name: Arc<str>,
 }
 
 /// A Kubernetes service account: what a role is granted to.
@@ -148,24 +167,78 @@ impl fmt::Display for RoleArn {
     }
 }
 
-/// What a service account may become: one role, and how its session is made.
+/// What a service account may become.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Association {
-    /// The role that the agent assumes.
+pub enum Association {
+    /// A role that credlet knows.
+    Role(Grant),
+    /// What EKS has declared for the account: the role is known to it alone, and
+    /// it gives the credentials for a token (`AssumeRoleForPodIdentity`).
+    EksAuth,
+}
+
+impl Association {
+    /// The role and its session; `None` where only EKS knows them.
+    pub fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::Role(grant) => Some(grant),
+            Self::EksAuth => None,
+        }
+    }
+}
+
+/// One role, and how its session is made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Grant {
+    /// The first role.
     pub role: RoleArn,
     /// A second role, assumed with the first one's credentials.
     pub target_role: Option<RoleArn>,
     /// Sent with the last assumption of the chain.
     pub external_id: Option<String>,
+    /// By what the first role is assumed.
+    pub means: Means,
     /// Tags or, without them, perhaps a policy.
     pub session: Session,
+    /// What the session is called; `None`: as the agent calls all of them.
+    pub name: Option<SessionName>,
+    /// How long the session lives; `None`: as long as the agent asks for all of them.
+    pub duration: Option<Duration>,
+    /// Which STS endpoint is asked; `None`: the agent's.
+    pub endpoints: Option<StsEndpoints>,
 }
 
-impl Association {
+impl Grant {
+    /// The role alone, assumed by the agent as it assumes all.
+    pub fn of(role: RoleArn) -> Self {
+        Self {
+            role,
+            target_role: None,
+            external_id: None,
+            means: Means::Agent,
+            session: Session::TAGGED,
+            name: None,
+            duration: None,
+            endpoints: None,
+        }
+    }
+
     /// The role that the credentials will be of.
     pub fn final_role(&self) -> &RoleArn {
         self.target_role.as_ref().unwrap_or(&self.role)
     }
+}
+
+/// By what a role is assumed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Means {
+    /// The agent's own identity (`sts:AssumeRole`).
+    Agent,
+    /// A service account token of the pod's (`sts:AssumeRoleWithWebIdentity`).
+    WebIdentity {
+        /// The audience that the role's trust policy asks for.
+        audience: Arc<str>,
+    },
 }
 
 /// How a session is described to AWS. EKS accepts an inline policy only where
@@ -176,12 +249,31 @@ pub enum Session {
     Tagged {
         /// The cluster's ARN, where the source knows it.
         cluster_arn: Option<Arc<str>>,
+        /// More tags, by key.
+        extra: BTreeMap<String, String>,
     },
     /// Without tags; a policy, if any, narrows the last role of the chain.
     Untagged {
         /// An IAM policy document in JSON.
         policy: Option<String>,
     },
+}
+
+impl Session {
+    /// With the tags that every session has, and no more.
+    pub const TAGGED: Self = Self::Tagged {
+        cluster_arn: None,
+        extra: BTreeMap::new(),
+    };
+}
+
+/// `AWS_STS_REGIONAL_ENDPOINTS`, as the AWS SDKs define it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum StsEndpoints {
+    /// The region's own endpoint.
+    Regional,
+    /// The global endpoint for the regions that predate regional ones.
+    Legacy,
 }
 
 /// A text that nothing prints: no `Debug`, no `Display`, zeroized on drop.

@@ -16,7 +16,8 @@ use credlet::associations::{Associations, Error, Known, Source};
 use credlet::broker::Broker;
 use credlet::clock::Clock;
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
-use credlet::model::{Association, Credentials, Secret, ServiceAccount, Session};
+use credlet::identity::paths::{Path, Port, Shown};
+use credlet::model::{Association, Credentials, Grant, Secret, ServiceAccount};
 use credlet::serve::{self, Limits, Listeners, Prefer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -84,6 +85,9 @@ impl Front {
             kube.apply(object(*address, account));
         }
         let callers = Callers::open(&kube, callers::settings());
+        for ((address, _), port) in pods.iter().zip(100..) {
+            callers.kernel.show_silently((*address).into(), path(port));
+        }
         let identity = callers.identity.clone();
         let mut behind = callers.into_tasks();
         identity.synced().await;
@@ -135,6 +139,12 @@ impl Drop for Front {
     fn drop(&mut self) {
         self.door.abort();
     }
+}
+
+/// As pods on a bridge have, which here is `lo`.
+fn path(port: u32) -> Shown {
+    let port = Port::Bridged { port, mac: [2; 6] };
+    Shown::Path(Path { link: LO, port })
 }
 
 fn object(address: Ipv4Addr, account: &ServiceAccount) -> Pod {
@@ -209,12 +219,8 @@ impl OneRoleEach {
 
 fn association(account: &ServiceAccount) -> Arc<Association> {
     let role = format!("arn:aws:iam::123456789012:role/{}", account.name());
-    Arc::new(Association {
-        role: role.parse().expect("a role's ARN"),
-        target_role: None,
-        external_id: None,
-        session: Session::Untagged { policy: None },
-    })
+    let role = role.parse().expect("a role's ARN");
+    Arc::new(Association::Role(Grant::of(role)))
 }
 
 impl Source for OneRoleEach {

@@ -87,11 +87,12 @@ pub fn associations(bytes: &[u8]) {
         Ok(table) => {
             for (account, association) in table {
                 assert!(!account.namespace().is_empty() && !account.name().is_empty());
-                assert_eq!(association.role.account_id().len(), 12);
-                assert_eq!(association.final_role().account_id().len(), 12);
+                let grant = association.grant().expect("a file names roles");
+                assert_eq!(grant.role.account_id().len(), 12);
+                assert_eq!(grant.final_role().account_id().len(), 12);
                 if let Session::Untagged {
                     policy: Some(policy),
-                } = &association.session
+                } = &grant.session
                 {
                     assert!(serde_json::from_str::<serde::de::IgnoredAny>(policy).is_ok());
                 }

@@ -1,6 +1,6 @@
 //! Associations from EKS: `ListPodIdentityAssociations`, then `DescribePodIdentityAssociation`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use super::{Error, Known, Source};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
 use crate::cache::{self, Cache, Fetch, Life, Patience};
 use crate::clock::Clock;
-use crate::model::{Association, Invalid, ServiceAccount, Session};
+use crate::model::{Association, Grant, Invalid, ServiceAccount, Session};
 
 #[cfg(test)]
 mod tests;
@@ -170,7 +170,8 @@ impl Lookup {
             Err(failure) if failure.fault == Fault::NotFound => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        accept(association, account).map(|association| Some(Arc::new(association)))
+        let grant = accept(association, account)?;
+        Ok(Some(Arc::new(Association::Role(grant))))
     }
 
     /// The account's one association, or none.
@@ -228,10 +229,7 @@ impl Lookup {
 
 /// EKS's description as ours, if it can be used and is of the account that was
 /// asked for.
-fn accept(
-    described: PodIdentityAssociation,
-    account: &ServiceAccount,
-) -> Result<Association, Failure> {
+fn accept(described: PodIdentityAssociation, account: &ServiceAccount) -> Result<Grant, Failure> {
     let is_asked = described.namespace.as_deref() == Some(account.namespace())
         && described.service_account.as_deref() == Some(account.name());
     if !is_asked {
@@ -252,13 +250,14 @@ fn accept(
     } else {
         let arn = described.association_arn.as_deref();
         let cluster_arn = arn.and_then(cluster_arn).map(Arc::from);
-        Session::Tagged { cluster_arn }
+        let extra = BTreeMap::new();
+        Session::Tagged { cluster_arn, extra }
     };
-    Ok(Association {
-        role,
+    Ok(Grant {
         target_role,
         external_id: described.external_id,
         session,
+        ..Grant::of(role)
     })
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use super::{Error, Known, Source};
-use crate::model::{Association, Invalid, RoleArn, ServiceAccount, Session};
+use crate::model::{Association, Grant, Invalid, RoleArn, ServiceAccount, Session};
 
 #[cfg(test)]
 mod tests;
@@ -272,16 +272,16 @@ fn check(entry: Entry) -> Result<(ServiceAccount, Association), Fault> {
     }
     let session = match (entry.disable_session_tags, entry.policy) {
         (true, policy) => Session::Untagged { policy },
-        (false, None) => Session::Tagged { cluster_arn: None },
+        (false, None) => Session::TAGGED,
         (false, Some(_)) => return Err(Fault::PolicyWithTags),
     };
     let target_role = entry.target_role_arn.as_deref().map(str::parse::<RoleArn>);
-    let association = Association {
-        role: entry.role_arn.parse()?,
+    let association = Association::Role(Grant {
         target_role: target_role.transpose()?,
         external_id,
         session,
-    };
+        ..Grant::of(entry.role_arn.parse()?)
+    });
     let account = ServiceAccount::new(&entry.namespace, &entry.service_account)?;
     Ok((account, association))
 }

@@ -4,7 +4,7 @@ use futures::FutureExt;
 use futures::future;
 
 use super::*;
-use crate::model::Session;
+use crate::model::Grant;
 
 /// A source that always says the same, and counts who is told to learn.
 struct Fixed {
@@ -43,12 +43,8 @@ impl Source for Fixed {
 
 fn role(name: &str) -> Known {
     let role = format!("arn:aws:iam::111122223333:role/{name}");
-    Known::Is(Arc::new(Association {
-        role: role.parse().expect("valid"),
-        target_role: None,
-        external_id: None,
-        session: Session::Tagged { cluster_arn: None },
-    }))
+    let grant = Grant::of(role.parse().expect("valid"));
+    Known::Is(Arc::new(Association::Role(grant)))
 }
 
 /// What `find`, `peek` and `prefetch` make of the sources: the answer, what is

@@ -100,10 +100,12 @@ impl<F: Fetch> Entry<F> {
 
     /// What is told without waiting; `None` if a fetch must be awaited.
     pub(super) fn answer(&self, now: SystemTime) -> Option<Answer<F>> {
-        if let Some(value) = self.usable(now)
-            && (self.failure.is_some() || self.is_fresh(now))
-        {
-            return Some(Ok(value.clone()));
+        if let Some(kept) = &self.kept {
+            let (moment, life) = (kept.now(now), kept.life);
+            let is_good = self.failure.is_some() || is_before(moment, life.fresh_until);
+            if is_good && is_before(moment, life.usable_until) {
+                return Some(Ok(kept.value.clone()));
+            }
         }
         match (&self.work, &self.failure) {
             (Work::Resting, Some(failure)) => Some(Err(failure.error.clone())),
@@ -229,11 +231,6 @@ impl<F: Fetch> Entry<F> {
             (None, Some(_)) => State::Failed,
             (None, None) => State::Pending,
         }
-    }
-
-    fn is_fresh(&self, now: SystemTime) -> bool {
-        let kept = self.kept.as_ref();
-        kept.is_some_and(|kept| is_before(kept.now(now), kept.life.fresh_until))
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{IdentityMode, LinkKind, LogFormat, LogLevel, StsEndpoints};
+use super::{IdentityMode, LinkKind, LogFormat, LogLevel};
+use crate::model::StsEndpoints;
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
 const SESSION_DURATION: std::ops::RangeInclusive<Duration> =

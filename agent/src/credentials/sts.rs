@@ -13,8 +13,9 @@ use futures::future::BoxFuture;
 
 use super::{Exchange, Key, Refusal};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
-use crate::config::StsEndpoints;
-use crate::model::{Association, Credentials, RoleArn, Secret, ServiceAccount, Session};
+use crate::model::{
+    Association, Credentials, Grant, RoleArn, Secret, ServiceAccount, Session, StsEndpoints,
+};
 
 #[cfg(test)]
 mod tests;
@@ -64,12 +65,16 @@ impl Sts {
     }
 
     async fn assume(&self, key: &Key) -> Result<Credentials, Refusal> {
-        let Association {
+        let Association::Role(grant) = &*key.association else {
+            return Err(Refusal::Denied("EKS alone knows the role".to_owned()));
+        };
+        let Grant {
             role, target_role, ..
-        } = &*key.association;
+        } = grant;
         let Some(target_role) = target_role else {
             let session = Hop {
                 key,
+                grant,
                 role,
                 place: Place::Only,
             };
@@ -77,12 +82,14 @@ impl Sts {
         };
         let first = Hop {
             key,
+            grant,
             role,
             place: Place::First,
         };
         let signer = self.session(first).await.and_then(signer)?;
         let last = Hop {
             key,
+            grant,
             role: target_role,
             place: Place::Last(signer),
         };
@@ -92,8 +99,12 @@ impl Sts {
 
     /// One call: STS's words, checked for nothing yet.
     async fn session(&self, hop: Hop<'_>) -> Result<types::Credentials, Refusal> {
-        let Hop { key, role, place } = hop;
-        let association = &key.association;
+        let Hop {
+            key,
+            grant,
+            role,
+            place,
+        } = hop;
         let duration = match place {
             Place::Only => self.session_duration,
             Place::First => SHORTEST_SESSION,
@@ -108,8 +119,8 @@ impl Sts {
             .duration_seconds(seconds);
         match place {
             Place::Only | Place::Last(_) => {
-                call = call.set_external_id(association.external_id.clone());
-                if let Session::Untagged { policy } = &association.session {
+                call = call.set_external_id(grant.external_id.clone());
+                if let Session::Untagged { policy } = &grant.session {
                     call = call.set_policy(policy.clone());
                 }
             }
@@ -117,7 +128,7 @@ impl Sts {
         }
         match place {
             Place::Only | Place::First => {
-                for (name, value) in self.tags(key) {
+                for (name, value) in self.tags(key, grant) {
                     let tag = Tag::builder().key(name).value(value).build();
                     call = call
                         .tags(tag.expect("has a key and a value"))
@@ -137,10 +148,10 @@ impl Sts {
         Ok(got.await?)
     }
 
-    fn tags<'a>(&'a self, key: &'a Key) -> Vec<(&'static str, &'a str)> {
-        let cluster_arn = match &key.association.session {
+    fn tags<'a>(&'a self, key: &'a Key, grant: &'a Grant) -> Vec<(&'a str, &'a str)> {
+        let (cluster_arn, extra) = match &grant.session {
             Session::Untagged { .. } => return Vec::new(),
-            Session::Tagged { cluster_arn } => cluster_arn,
+            Session::Tagged { cluster_arn, extra } => (cluster_arn, extra),
         };
         let cluster = [
             ("eks-cluster-arn", cluster_arn),
@@ -153,7 +164,8 @@ impl Sts {
             ("kubernetes-namespace", key.account.namespace()),
             ("kubernetes-service-account", key.account.name()),
         ];
-        cluster.chain(account).collect()
+        let extra = extra.iter().map(|(name, value)| (&**name, &**value));
+        cluster.chain(account).chain(extra).collect()
     }
 }
 
@@ -178,6 +190,7 @@ impl From<Failure> for Refusal {
 /// One assumption of one or two.
 struct Hop<'a> {
     key: &'a Key,
+    grant: &'a Grant,
     role: &'a RoleArn,
     place: Place,
 }

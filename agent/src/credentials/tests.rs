@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::*;
-use crate::model::{RoleArn, Secret, Session};
+use crate::model::{Grant, Secret};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -59,7 +59,7 @@ impl Exchange for FakeSts {
                     Secret::new(String::new()),
                     Secret::new(String::new()),
                     clock.now() + session,
-                    key.association.final_role().account_id().to_owned(),
+                    "123456789012".to_owned(),
                 )),
                 Outage::Unavailable => Err(Refusal::Unavailable("connection refused".to_owned())),
                 Outage::Denied => Err(Refusal::Denied("not authorized".to_owned())),
@@ -94,12 +94,8 @@ fn key(number: usize) -> Key {
     let role = format!("arn:aws:iam::123456789012:role/app-{number}");
     Key {
         account: ServiceAccount::new("default", &format!("app-{number}")).expect("valid"),
-        association: Arc::new(Association {
-            role: role.parse::<RoleArn>().expect("valid"),
-            target_role: None,
-            external_id: None,
-            session: Session::Tagged { cluster_arn: None },
-        }),
+        pod: None,
+        association: Arc::new(Association::Role(Grant::of(role.parse().expect("valid")))),
     }
 }
 
@@ -238,6 +234,7 @@ async fn two_accounts_of_one_role_have_sessions_of_their_own() {
     let one = key(0);
     let other = Key {
         account: key(1).account,
+        pod: None,
         association: one.association.clone(),
     };
     for key in [&one, &other] {
@@ -280,6 +277,7 @@ async fn a_changed_association_gets_credentials_of_its_own() {
     ask(&vault, &old).await.expect("STS is well");
     let new = Key {
         account: old.account.clone(),
+        pod: None,
         association: key(1).association,
     };
     vault.retain(&HashSet::from([new.clone()]));

@@ -1,19 +1,21 @@
 //! Where a connection comes from, as the kernel tells it.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
 
 use super::paths::{Kernel, Shown};
+use super::tokens::Hash;
 
 /// What it takes to learn of a link.
 const SOON: Duration = Duration::from_millis(1);
 
 /// One connection's ends and the link between them.
-#[derive(Debug)]
 pub struct Origin {
     peer: IpAddr,
     local: IpAddr,
@@ -24,6 +26,9 @@ pub struct Origin {
     /// It is the way by which the handshake was completed, unless somebody on a
     /// bridge answers for the address again and again.
     shown: OnceLock<Shown>,
+    /// The last token that came by it, and that one's hash: on a connection that
+    /// is kept it is the same again, and comparing is the cheaper.
+    token: Mutex<Option<(Zeroizing<String>, Hash)>>,
 }
 
 impl Origin {
@@ -36,6 +41,7 @@ impl Origin {
             link,
             settled: AtomicBool::new(false),
             shown: OnceLock::new(),
+            token: Mutex::default(),
         }
     }
 
@@ -52,6 +58,18 @@ impl Origin {
     /// The link that the connection came in by.
     pub fn link(&self) -> Option<u32> {
         self.link
+    }
+
+    pub(super) fn hash_of(&self, token: &str) -> Hash {
+        let mut last = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((text, hash)) if **text == token => *hash,
+            Some(_) | None => {
+                let hash = Hash::of(token);
+                *last = Some((Zeroizing::new(token.to_owned()), hash));
+                hash
+            }
+        }
     }
 
     /// Waits until nothing that happened to a link before the connection was
@@ -91,5 +109,17 @@ impl Origin {
             }
             Ok(Shown::Unresolved) | Err(_) => false,
         }
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin")
+            .field("peer", &self.peer)
+            .field("local", &self.local)
+            .field("link", &self.link)
+            .field("shown", &self.shown)
+            .finish_non_exhaustive()
     }
 }

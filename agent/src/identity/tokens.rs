@@ -29,7 +29,8 @@ use jwt::Jwt;
 use keeper::Keeper;
 use keys::{Key, KeySet};
 pub use metrics::{FetchLabels, Fetched, Metrics, Outcome, VerificationLabels, Way};
-use remembered::{Basis, Hash, Memory, Remembered};
+pub(super) use remembered::Hash;
+use remembered::{Basis, Memory, Remembered};
 use review::{Desk, Reviews};
 
 /// The API server, as far as the rooms that pass it on need to know.
@@ -215,16 +216,17 @@ impl Tokens {
         if token.len() > LONGEST {
             return room.count(Way::Keys, Err(Error::Refused(Flaw::Malformed)));
         }
-        if let Some(claims) = self.recall(token) {
+        let hash = Hash::of(token);
+        if let Some(claims) = self.recall(&hash) {
             return Ok(claims);
         }
-        let (way, result) = room.examine(token, Hash::of(token), deadline).await;
+        let (way, result) = room.examine(token, hash, deadline).await;
         room.count(way, result)
     }
 
     /// What a token says that has been verified before; `None` for any other.
-    pub fn recall(&self, token: &str) -> Option<Arc<Claims>> {
-        let claims = self.0.recall(&Hash::of(token))?;
+    pub(super) fn recall(&self, hash: &Hash) -> Option<Arc<Claims>> {
+        let claims = self.0.recall(hash)?;
         self.0.metrics.remembered.inc();
         Some(claims)
     }

@@ -81,15 +81,10 @@ fn a_role_arn_is_refused_when_any_part_of_it_is_another() {
 fn the_final_role_is_the_last_of_the_chain() {
     let role: RoleArn = "arn:aws:iam::123456789012:role/app".parse().expect("valid");
     let target: RoleArn = "arn:aws:iam::210987654321:role/far".parse().expect("valid");
-    let mut association = Association {
-        role: role.clone(),
-        target_role: None,
-        external_id: None,
-        session: Session::Tagged { cluster_arn: None },
-    };
-    assert_eq!(association.final_role(), &role);
-    association.target_role = Some(target.clone());
-    assert_eq!(association.final_role(), &target);
+    let mut grant = Grant::of(role.clone());
+    assert_eq!(grant.final_role(), &role);
+    grant.target_role = Some(target.clone());
+    assert_eq!(grant.final_role(), &target);
 }
 
 /// `Probe::<T>::PRINTS` is the inherent constant where `T` can be printed, and

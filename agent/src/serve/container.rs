@@ -19,6 +19,7 @@ use super::{LAST_CALL, Visit};
 use crate::model::Credentials;
 
 const PATH: &str = "/v1/credentials";
+const BEARER: &str = "Bearer ";
 
 /// What an open proxy adds, and an SDK never. Whoever sends one is not the pod
 /// that the address says.
@@ -41,7 +42,11 @@ pub(super) async fn answer<B: Body>(
     visit.hear(arrived);
     let house = &visit.house;
     let credentials = match inspect(&visit, &request) {
-        Ok(token) => ask(&visit, token, arrived).await,
+        Ok(token) => match house.broker.at_once(&visit.origin, token) {
+            Some(credentials) => Ok(credentials),
+            // Boxed, so that requests that wait for nothing have no room for it.
+            None => Box::pin(ask(&visit, token, arrived)).await,
+        },
         Err(refusal) => Err(refusal),
     };
     let mut response = match credentials {
@@ -125,8 +130,8 @@ fn token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         (Some(value), None) => value.to_str().map_err(|_| Refusal::Authorization)?,
         (Some(_), Some(_)) => return Err(Refusal::Authorization),
     };
-    let token = match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => token,
+    let token = match value.split_at_checked(BEARER.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER) => token,
         Some(_) | None => value,
     };
     // An SDK whose token is set to nothing brings none.

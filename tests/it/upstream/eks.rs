@@ -1,5 +1,6 @@
 //! Associations: what EKS is asked, and what becomes of its answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use credlet::associations::eks::Eks;
 use credlet::associations::{Error, Known, Source};
 use credlet::aws;
 use credlet::clock::Clock;
-use credlet::model::{Association, ServiceAccount, Session};
+use credlet::model::{Association, Grant, ServiceAccount, Session};
 use credlet_tests::fake_aws::{
     Answer, Api, CLUSTER, CLUSTER_ARN, Call, Describe, Entry, FakeAws, List,
 };
@@ -47,6 +48,10 @@ async fn fixture_of(cluster: &str) -> Fixture {
     }
 }
 
+fn role_of(association: &Association) -> Option<String> {
+    association.grant().map(|grant| grant.role.to_string())
+}
+
 fn account(name: &str) -> ServiceAccount {
     ServiceAccount::new("shop", name).expect("valid")
 }
@@ -67,7 +72,7 @@ impl Fixture {
 
     async fn role(&self) -> String {
         let found = self.find().await.expect("an answer");
-        found.expect("an association").role.to_string()
+        role_of(&found.expect("an association")).expect("EKS names a role")
     }
 
     async fn failure(&self) -> String {
@@ -102,14 +107,15 @@ async fn an_association_costs_one_list_and_one_description() {
     };
     fixture.aws.associate("shop", "checkout", entry);
     let found = join_all((0..10).map(|_| fixture.find())).await;
-    let wanted = Association {
-        role: ROLE.parse().expect("valid"),
+    let wanted = Association::Role(Grant {
         target_role: Some(OTHER.parse().expect("valid")),
         external_id: Some("us/them".to_owned()),
         session: Session::Tagged {
             cluster_arn: Some(CLUSTER_ARN.into()),
+            extra: BTreeMap::new(),
         },
-    };
+        ..Grant::of(ROLE.parse().expect("valid"))
+    });
     for found in found {
         assert_eq!(found.expect("an answer").as_deref(), Some(&wanted));
     }
@@ -246,7 +252,7 @@ async fn a_change_is_announced_with_the_next_refresh() {
     fixture.associate(OTHER);
     pass(REFRESH).await;
     fixture
-        .until(|known| matches!(known, Known::Is(now) if now.role.as_str() == OTHER))
+        .until(|known| matches!(known, Known::Is(now) if role_of(now).as_deref() == Some(OTHER)))
         .await;
 
     fixture.aws.dissociate("shop", "checkout");

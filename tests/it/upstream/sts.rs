@@ -9,10 +9,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Provided;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use credlet::aws;
-use credlet::config::StsEndpoints;
 use credlet::credentials::sts::Sts;
 use credlet::credentials::{Exchange, Key, Refusal};
-use credlet::model::{Association, Credentials, ServiceAccount, Session};
+use credlet::model::{Association, Credentials, Grant, ServiceAccount, Session, StsEndpoints};
 use credlet_tests::fake_aws::{Answer, Api, AssumeRole, CLUSTER, CLUSTER_ARN, FakeAws, issued_to};
 use tokio::net::TcpListener;
 
@@ -22,19 +21,18 @@ const ROLE: &str = "arn:aws:iam::111122223333:role/pods/checkout";
 const TARGET: &str = "arn:aws:iam::444455556666:role/warehouse";
 const HOUR: Duration = Duration::from_hours(1);
 
-fn tagged() -> Association {
-    Association {
-        role: ROLE.parse().expect("valid"),
-        target_role: None,
-        external_id: None,
+fn tagged() -> Grant {
+    Grant {
         session: Session::Tagged {
             cluster_arn: Some(CLUSTER_ARN.into()),
+            extra: BTreeMap::new(),
         },
+        ..Grant::of(ROLE.parse().expect("valid"))
     }
 }
 
-fn untagged() -> Association {
-    Association {
+fn untagged() -> Grant {
+    Grant {
         session: Session::Untagged {
             policy: Some("{}".to_owned()),
         },
@@ -43,22 +41,23 @@ fn untagged() -> Association {
     }
 }
 
-fn chained(association: Association) -> Association {
-    Association {
+fn chained(grant: Grant) -> Grant {
+    Grant {
         target_role: Some(TARGET.parse().expect("valid")),
-        ..association
+        ..grant
     }
 }
 
-fn key(namespace: &str, name: &str, association: Association) -> Key {
+fn key(namespace: &str, name: &str, grant: Grant) -> Key {
     Key {
         account: ServiceAccount::new(namespace, name).expect("valid"),
-        association: Arc::new(association),
+        pod: None,
+        association: Arc::new(Association::Role(grant)),
     }
 }
 
-fn checkout(association: Association) -> Key {
-    key("shop", "checkout", association)
+fn checkout(grant: Grant) -> Key {
+    key("shop", "checkout", grant)
 }
 
 fn sts(sdk: &SdkConfig, duration: Duration, metrics: &aws::Metrics) -> Sts {
@@ -125,8 +124,8 @@ async fn a_session_carries_its_service_account_and_cluster_as_transitive_tags() 
 #[tokio::test]
 async fn an_unknown_cluster_is_not_tagged() {
     let aws = FakeAws::start().await;
-    let association = Association {
-        session: Session::Tagged { cluster_arn: None },
+    let association = Grant {
+        session: Session::TAGGED,
         ..tagged()
     };
     let (sdk, metrics) = (sdk(&aws).await, aws::Metrics::default());

@@ -29,7 +29,13 @@ fn the_clusters_arn_comes_from_the_associations() {
     let association = accept(described().build(), &account()).expect("good");
     let cluster_arn = "arn:aws-us-gov:eks:us-gov-west-1:111122223333:cluster/blue";
     let cluster_arn = Some(cluster_arn.into());
-    assert_eq!(association.session, Session::Tagged { cluster_arn });
+    assert_eq!(
+        association.session,
+        Session::Tagged {
+            cluster_arn,
+            extra: BTreeMap::new()
+        }
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn checkout() -> ServiceAccount {
 
 fn role(file: &File) -> String {
     match file.peek(&checkout()) {
-        Known::Is(association) => association.role.to_string(),
+        Known::Is(association) => association.grant().expect("a role").role.to_string(),
         Known::None | Known::Unknown => String::new(),
     }
 }
@@ -67,7 +67,8 @@ fn every_field_of_eks_is_understood() {
              "policy": "{\"Version\": \"2012-10-17\"}"}]}"#,
     );
     let account = ServiceAccount::new("a", "b").expect("valid");
-    let association = &table.expect("good")[&account];
+    let table = table.expect("good");
+    let association = table[&account].grant().expect("a role");
     assert_eq!(association.final_role().account_id(), "444455556666");
     assert_eq!(association.external_id.as_deref(), Some("us/them"));
     let policy = Some("{\"Version\": \"2012-10-17\"}".to_owned());
@@ -77,8 +78,8 @@ fn every_field_of_eks_is_understood() {
 #[test]
 fn sessions_are_tagged_unless_the_entry_says_otherwise() {
     let table = parse(ONE).expect("good");
-    let tagged = Session::Tagged { cluster_arn: None };
-    assert_eq!(table[&checkout()].session, tagged);
+    let grant = table[&checkout()].grant().expect("a role");
+    assert_eq!(grant.session, Session::TAGGED);
 }
 
 #[test]

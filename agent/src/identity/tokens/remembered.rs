@@ -18,10 +18,10 @@ pub(super) const REVIEWED: Duration = Duration::from_mins(1);
 
 /// Stands for a token and does not tell it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Hash([u8; SHA256_OUTPUT_LEN]);
+pub(in crate::identity) struct Hash([u8; SHA256_OUTPUT_LEN]);
 
 impl Hash {
-    pub(super) fn of(token: &str) -> Self {
+    pub(in crate::identity) fn of(token: &str) -> Self {
         let hash = digest(&SHA256, token.as_bytes());
         Self(hash.as_ref().try_into().expect("it has this length"))
     }
