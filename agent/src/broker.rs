@@ -42,19 +42,26 @@ impl Broker {
         }
     }
 
-    /// The credentials of the pod that calls, if all about it is known: what
-    /// nearly all requests get.
-    pub fn at_once(&self, origin: &Origin, token: Option<&str>) -> Option<Arc<Credentials>> {
-        let caller = self.identity.at_once(origin, token)?;
+    /// The credentials of the pod whose request `arrived` just now, if all about
+    /// it is known: what nearly all requests get.
+    pub fn at_once(
+        &self,
+        origin: &Origin,
+        token: Option<&str>,
+        arrived: Instant,
+    ) -> Option<Arc<Credentials>> {
+        let now = self.vault.moment(arrived);
+        let caller = self.identity.at_once(origin, token, now.wall)?;
         let association = match self.associations.peek(caller.account()) {
             Known::Is(association) => association,
             Known::None | Known::Unknown => return None,
         };
-        self.vault.at_once(&Key {
+        let key = Key {
             account: caller.account().clone(),
             pod: None,
             association,
-        })
+        };
+        self.vault.at_once(&key, now)
     }
 
     /// The credentials of the pod that calls from `origin`, with a token or

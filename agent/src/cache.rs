@@ -6,17 +6,18 @@
 //! more, and wait: a caller that goes away cancels nothing, and callers who
 //! arrive together share one fetch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
+use foldhash::HashMap;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 
 mod entry;
 mod scheduler;
@@ -139,6 +140,10 @@ impl<F: Fetch> Shared<F> {
         self.entries.write().expect("nothing panics under the lock")
     }
 
+    fn now(&self) -> Moment {
+        self.clock.moment(Instant::now())
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
@@ -186,14 +191,14 @@ impl<F: Fetch> Cache<F> {
         }
     }
 
-    /// The value that [`Self::get`] gives without waiting, if it does.
-    pub fn at_once(&self, key: &F::Key) -> Option<Arc<F::Value>> {
-        self.ready(key)?.ok()
+    /// The value that [`Self::get`] gives without waiting `now`, if it does.
+    pub fn at_once(&self, key: &F::Key, now: Moment) -> Option<Arc<F::Value>> {
+        self.shared.read().get(key)?.answer(now)?.ok()
     }
 
     /// The value if there is a usable one. Fetches nothing.
     pub fn peek(&self, key: &F::Key) -> Option<Arc<F::Value>> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         self.shared.read().get(key)?.usable(now).cloned()
     }
 
@@ -225,7 +230,7 @@ impl<F: Fetch> Cache<F> {
 
     /// Every entry as it stands now, in no order.
     pub fn summaries(&self) -> Vec<Summary<F::Key>> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         let entries = self.shared.read();
         entries
             .iter()
@@ -234,12 +239,12 @@ impl<F: Fetch> Cache<F> {
     }
 
     fn ready(&self, key: &F::Key) -> Option<Answer<F>> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         self.shared.read().get(key)?.answer(now)
     }
 
     fn demand(&self, key: &F::Key) -> Demand<F> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         let demand = self
             .shared
             .write()
@@ -251,7 +256,7 @@ impl<F: Fetch> Cache<F> {
     }
 
     fn last_resort(&self, key: &F::Key) -> Answer<F> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         match self.shared.read().get(key) {
             Some(entry) => entry.last_resort(now),
             None => Err(Error::Deadline),

@@ -41,6 +41,16 @@ enum Source {
     },
 }
 
+/// One moment by both clocks: reading them is most of what a look-up costs, so
+/// a request reads each once.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Wall time.
+    pub wall: SystemTime,
+    /// Tokio's.
+    pub at: Instant,
+}
+
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
@@ -61,6 +71,12 @@ impl Clock {
     pub(crate) fn stepped(wall: SystemTime, ahead: &'static AtomicU64) -> Self {
         let at = Instant::now();
         Self(Source::Stepped { wall, at, ahead })
+    }
+
+    /// The moment `at`, which was just now.
+    pub fn moment(&self, at: Instant) -> Moment {
+        let wall = self.now();
+        Moment { wall, at }
     }
 
     /// Wall time.

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::cache::{self, Cache, Fetch, Life, Patience, State};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::model::{Association, Credentials, PodName, ServiceAccount};
 
 pub mod sts;
@@ -131,9 +131,14 @@ impl Vault {
         self.cache.get(key, deadline).await
     }
 
+    /// The moment `at`, which was just now, by the clock that credentials age by.
+    pub fn moment(&self, at: Instant) -> Moment {
+        self.clock.moment(at)
+    }
+
     /// The credentials, if they are there and to be served without a fetch.
-    pub fn at_once(&self, key: &Key) -> Option<Arc<Credentials>> {
-        self.cache.at_once(key)
+    pub fn at_once(&self, key: &Key, now: Moment) -> Option<Arc<Credentials>> {
+        self.cache.at_once(key, now)
     }
 
     /// Fetches them unless they are there or on their way. Does not wait.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -230,12 +230,12 @@ impl Identity {
     }
 
     /// Who calls, if that takes nothing but a look: what nearly all requests get.
-    pub fn at_once(&self, origin: &Origin, token: Option<&str>) -> Option<Caller> {
+    pub fn at_once(&self, origin: &Origin, token: Option<&str>, now: SystemTime) -> Option<Caller> {
         if !origin.is_settled(&*self.kernel) {
             return None;
         }
         let claims = match token {
-            Some(token) => Some(self.tokens.recall(&origin.hash_of(token))?),
+            Some(token) => Some(self.tokens.recall(&origin.hash_of(token), now)?),
             None => None,
         };
         match judge(&self.shared.read(), origin, claims.as_deref(), &self.rules) {

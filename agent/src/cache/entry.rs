@@ -9,7 +9,7 @@ use tokio::task::Id;
 use tokio::time::Instant;
 
 use super::{Error, Fetch, Life, Patience, State, Summary};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 
 /// What a caller is told.
 pub(super) type Answer<F> = Result<Arc<<F as Fetch>::Value>, Error<<F as Fetch>::Error>>;
@@ -32,8 +32,9 @@ pub(super) struct Kept<V> {
 impl<V> Kept<V> {
     /// The moment in its life: by wall time, which goes on while the machine is
     /// suspended, or by the time that has passed, which nobody can set back.
-    fn now(&self, wall: SystemTime) -> SystemTime {
-        wall.max(self.fetched_at + self.since.elapsed())
+    fn now(&self, now: Moment) -> SystemTime {
+        let passed = now.at.saturating_duration_since(self.since);
+        now.wall.max(self.fetched_at + passed)
     }
 }
 
@@ -93,13 +94,13 @@ impl<F: Fetch> Default for Entry<F> {
 
 impl<F: Fetch> Entry<F> {
     /// The value if it may be used at all.
-    pub(super) fn usable(&self, now: SystemTime) -> Option<&Arc<F::Value>> {
+    pub(super) fn usable(&self, now: Moment) -> Option<&Arc<F::Value>> {
         let kept = self.kept.as_ref()?;
         is_before(kept.now(now), kept.life.usable_until).then_some(&kept.value)
     }
 
     /// What is told without waiting; `None` if a fetch must be awaited.
-    pub(super) fn answer(&self, now: SystemTime) -> Option<Answer<F>> {
+    pub(super) fn answer(&self, now: Moment) -> Option<Answer<F>> {
         if let Some(kept) = &self.kept {
             let (moment, life) = (kept.now(now), kept.life);
             let is_good = self.failure.is_some() || is_before(moment, life.fresh_until);
@@ -114,7 +115,7 @@ impl<F: Fetch> Entry<F> {
     }
 
     /// What is told to a caller who can wait no longer.
-    pub(super) fn last_resort(&self, now: SystemTime) -> Answer<F> {
+    pub(super) fn last_resort(&self, now: Moment) -> Answer<F> {
         match (self.usable(now), &self.failure) {
             (Some(value), _) => Ok(value.clone()),
             (None, Some(failure)) => Err(failure.error.clone()),
@@ -123,7 +124,7 @@ impl<F: Fetch> Entry<F> {
     }
 
     /// Queues a fetch unless there is an answer or a fetch to wait for.
-    pub(super) fn demand(&mut self, now: SystemTime) -> Demand<F> {
+    pub(super) fn demand(&mut self, now: Moment) -> Demand<F> {
         if let Some(answer) = self.answer(now) {
             return Demand::Answered(answer);
         }
@@ -141,7 +142,7 @@ impl<F: Fetch> Entry<F> {
             return Some((failure.retry_at, Due::Fetch));
         }
         let kept = self.kept.as_ref()?;
-        let moment = kept.now(clock.now());
+        let moment = kept.now(clock.moment(now));
         let at = |wall: SystemTime| now + wall.duration_since(moment).unwrap_or_default();
         match (kept.life.refresh_at, kept.life.usable_until) {
             (Some(refresh), _) => Some((at(refresh), Due::Fetch)),
@@ -188,7 +189,7 @@ impl<F: Fetch> Entry<F> {
 
     /// Takes a fetch's outcome and tells it to all who wait. Returns how the
     /// entry stood when this was said last, and how it stands now.
-    pub(super) fn settle(&mut self, outcome: Outcome<F>, now: SystemTime) -> (State, State) {
+    pub(super) fn settle(&mut self, outcome: Outcome<F>, now: Moment) -> (State, State) {
         let work = mem::replace(&mut self.work, Work::Resting);
         match outcome {
             Ok(kept) => {
@@ -214,7 +215,7 @@ impl<F: Fetch> Entry<F> {
         (mem::replace(&mut self.reported, state), state)
     }
 
-    pub(super) fn summary(&self, key: &F::Key, now: SystemTime) -> Summary<F::Key> {
+    pub(super) fn summary(&self, key: &F::Key, now: Moment) -> Summary<F::Key> {
         let kept = self.kept.as_ref();
         Summary {
             key: key.clone(),
@@ -224,7 +225,7 @@ impl<F: Fetch> Entry<F> {
         }
     }
 
-    fn state(&self, now: SystemTime) -> State {
+    fn state(&self, now: Moment) -> State {
         match (self.usable(now), &self.failure) {
             (Some(_), None) => State::Fresh,
             (Some(_), Some(_)) => State::Stale,

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::entry::{Due, Failed, Kept, Outcome};
 use super::{Error, FETCH_TIMEOUT, Fetch, Patience, Shared, State};
+use crate::clock::Moment;
 
 /// How many fetches may be young; others wait in the order in which they were
 /// asked for.
@@ -111,7 +112,7 @@ impl<F: Fetch> Scheduler<F> {
             .expect("entered when it was spawned");
         let error = outcome.as_ref().err().map(|failed| failed.error.clone());
 
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         let mut entries = self.shared.write();
         let Some(entry) = entries.get_mut(&key).filter(|entry| entry.is_run_by(task)) else {
             return;
@@ -137,7 +138,10 @@ async fn attempt<F: Fetch>(shared: Arc<Shared<F>>, key: F::Key) -> Outcome<F> {
         patience: shared.fetch.patience(&error),
         error: Error::Fetch(error),
     })?;
-    let now = shared.clock.now();
+    let Moment {
+        wall: now,
+        at: since,
+    } = shared.now();
     let mut life = shared.fetch.life(&value, now);
     if life.usable_until.is_some_and(|end| end <= now) {
         return broken("what was fetched is past its use");
@@ -147,7 +151,7 @@ async fn attempt<F: Fetch>(shared: Arc<Shared<F>>, key: F::Key) -> Outcome<F> {
         value: Arc::new(value),
         life,
         fetched_at: now,
-        since: Instant::now(),
+        since,
     })
 }
 

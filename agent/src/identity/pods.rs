@@ -1,10 +1,12 @@
 //! The pure index: who owns an address, and which pods live.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use foldhash::HashMap;
 
 use self::gone::Gone;
 use crate::model::{Invalid, PodUid, ServiceAccount};

@@ -217,7 +217,7 @@ impl Tokens {
             return room.count(Way::Keys, Err(Error::Refused(Flaw::Malformed)));
         }
         let hash = Hash::of(token);
-        if let Some(claims) = self.recall(&hash) {
+        if let Some(claims) = self.recall(&hash, room.clock.now()) {
             return Ok(claims);
         }
         let (way, result) = room.examine(token, hash, deadline).await;
@@ -225,8 +225,8 @@ impl Tokens {
     }
 
     /// What a token says that has been verified before; `None` for any other.
-    pub(super) fn recall(&self, hash: &Hash) -> Option<Arc<Claims>> {
-        let claims = self.0.recall(hash)?;
+    pub(super) fn recall(&self, hash: &Hash, now: SystemTime) -> Option<Arc<Claims>> {
+        let claims = self.0.recall(hash, now)?;
         self.0.metrics.remembered.inc();
         Some(claims)
     }
@@ -321,11 +321,11 @@ impl Room {
         }
     }
 
-    fn recall(&self, hash: &Hash) -> Option<Arc<Claims>> {
+    fn recall(&self, hash: &Hash, now: SystemTime) -> Option<Arc<Claims>> {
         let remembered = self.remembered.read();
         // Nothing panics under it but what runs out of memory.
         let remembered = remembered.unwrap_or_else(PoisonError::into_inner);
-        remembered.recall(hash, self.clock.now())
+        remembered.recall(hash, now)
     }
 
     /// Remembers the answer, unless its ground has gone meanwhile.

@@ -42,7 +42,7 @@ pub(super) async fn answer<B: Body>(
     visit.hear(arrived);
     let house = &visit.house;
     let credentials = match inspect(&visit, &request) {
-        Ok(token) => match house.broker.at_once(&visit.origin, token) {
+        Ok(token) => match house.broker.at_once(&visit.origin, token, arrived) {
             Some(credentials) => Ok(credentials),
             // Boxed, so that requests that wait for nothing have no room for it.
             None => Box::pin(ask(&visit, token, arrived)).await,

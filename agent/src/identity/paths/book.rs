@@ -1,9 +1,10 @@
 //! What is known of the paths, and whom they vouch for: no I/O.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{Change, Path, Port, Shown};

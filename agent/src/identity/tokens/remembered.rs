@@ -1,10 +1,10 @@
 //! Tokens that were verified before, by hash: what is asked on every request.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::keys::LocalKey;

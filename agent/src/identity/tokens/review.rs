@@ -68,7 +68,7 @@ impl Room {
             let mut under_way = self.desk.under_way();
             // It may have come since the caller looked; what has, was
             // remembered before it left the desk.
-            if let Some(claims) = self.recall(&hash) {
+            if let Some(claims) = self.recall(&hash, self.clock.now()) {
                 return Ok(claims);
             }
             match under_way.entry(hash) {
