@@ -283,7 +283,7 @@ fn the_index_depends_on_the_pods_and_not_on_how_they_came() {
     let addresses = ["10.0.0.1", "10.0.0.2", "fd00::1"];
     let mut random = fastrand::Rng::with_seed(2703);
     for _ in 0..200 {
-        let mut survivors = HashMap::new();
+        let mut survivors = HashMap::default();
         let mut seen = PodIndex::default();
         for step in 0..40 {
             let name = random.choice(["a", "b", "c", "d"]).unwrap();
