@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::cache::{self, Cache, Fetch, Life, Patience, State};
 use crate::clock::{Clock, Moment};
-use crate::model::{Association, Credentials, PodName, ServiceAccount};
+use crate::model::{Association, Credentials, PodName, Secret, ServiceAccount};
 
 pub mod sts;
 #[cfg(test)]
@@ -73,9 +73,41 @@ pub trait Exchange: Send + Sync + 'static {
     fn exchange(&self, key: Key) -> BoxFuture<'static, Result<Credentials, Refusal>>;
 }
 
+/// Where exchanges get service account tokens from.
+pub trait Tokens: Send + Sync + 'static {
+    /// A token of the account for that audience; of that pod, if one is named,
+    /// else of any of its pods that live.
+    fn token(
+        &self,
+        account: ServiceAccount,
+        pod: Option<PodName>,
+        audience: Arc<str>,
+    ) -> BoxFuture<'static, Result<Secret, NoToken>>;
+}
+
+/// Why there is no token.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NoToken {
+    /// No pod has shown one, and the agent requests none.
+    #[error("no pod of the account has shown a token for the audience {0}")]
+    NoneShown(Arc<str>),
+    /// The API server refuses to issue one.
+    #[error("the API server refuses to issue a token: {0}")]
+    Refused(String),
+    /// One cannot be had now.
+    #[error("a token cannot be had now: {0}")]
+    Unavailable(String),
+}
+
 /// Why AWS gave none.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
+    /// There is no token to exchange.
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
+    /// EKS has no association for the service account.
+    #[error("EKS has no association for the service account")]
+    NotAssociated,
     /// AWS understood and refuses: the role's trust policy, or a permission.
     #[error("AWS refuses the role: {0}")]
     Denied(String),
@@ -197,8 +229,11 @@ impl Fetch for Assume {
 
     fn patience(&self, refusal: &Refusal) -> Patience {
         match refusal {
-            Refusal::Denied(_) => Patience::Late,
-            Refusal::Throttled | Refusal::Unavailable(_) | Refusal::Malformed(_) => Patience::Soon,
+            Refusal::Denied(_) | Refusal::NotAssociated => Patience::Late,
+            Refusal::NoToken(_)
+            | Refusal::Throttled
+            | Refusal::Unavailable(_)
+            | Refusal::Malformed(_) => Patience::Soon,
         }
     }
 }

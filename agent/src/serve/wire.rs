@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelValue;
 use serde::Serialize;
 
+use crate::credentials::NoToken;
 use crate::identity::tokens;
 use crate::model::Credentials;
 use crate::{associations, broker, cache, credentials, identity};
@@ -47,6 +48,8 @@ pub enum Reason {
     OtherPod,
     /// There are several tokens, or one that is no text.
     Authorization,
+    /// The exchange needs a token, and the API server issues none.
+    NoTokenIssued,
     /// The account may use no role.
     NoAssociation,
     /// A source of associations failed.
@@ -131,6 +134,15 @@ impl Refusal {
                 },
                 broker::Error::Credentials(error) => match error {
                     cache::Error::Fetch(refusal) => match refusal {
+                        credentials::Refusal::NoToken(none) => match none {
+                            NoToken::NoneShown(_) => (StatusCode::FORBIDDEN, Reason::NoToken),
+                            NoToken::Refused(_) | NoToken::Unavailable(_) => {
+                                (LATER, Reason::NoTokenIssued)
+                            }
+                        },
+                        credentials::Refusal::NotAssociated => {
+                            (StatusCode::NOT_FOUND, Reason::NoAssociation)
+                        }
                         credentials::Refusal::Denied(_) => (StatusCode::FORBIDDEN, Reason::Denied),
                         credentials::Refusal::Throttled => (LATER, Reason::Throttled),
                         credentials::Refusal::Unavailable(_) => (LATER, Reason::Unavailable),
