@@ -8,8 +8,12 @@ use tokio::time::Instant;
 
 use crate::associations::{self, Associations, Known};
 use crate::credentials::{self, Key, Vault};
-use crate::identity::{self, Identity, Origin};
-use crate::model::{Credentials, ServiceAccount};
+use crate::identity::{self, Caller, Identity, Origin};
+use crate::model::{Association, Credentials, ServiceAccount, SessionScope};
+
+mod tokens;
+
+pub use tokens::Lent;
 
 /// Why a caller gets no credentials: which of the three questions had no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -30,15 +34,22 @@ pub struct Broker {
     identity: Identity,
     associations: Associations,
     vault: Vault,
+    scope: SessionScope,
 }
 
 impl Broker {
-    /// Joins the three.
-    pub fn new(identity: Identity, associations: Associations, vault: Vault) -> Self {
+    /// Joins the three, with a session for each whom `scope` says.
+    pub fn new(
+        identity: Identity,
+        associations: Associations,
+        vault: Vault,
+        scope: SessionScope,
+    ) -> Self {
         Self {
             identity,
             associations,
             vault,
+            scope,
         }
     }
 
@@ -56,11 +67,7 @@ impl Broker {
             Known::Is(association) => association,
             Known::None | Known::Unknown => return None,
         };
-        let key = Key {
-            account: caller.account().clone(),
-            pod: None,
-            association,
-        };
+        let key = self.key(&caller, association);
         self.vault.at_once(&key, now)
     }
 
@@ -74,11 +81,7 @@ impl Broker {
     ) -> Result<Arc<Credentials>, Error> {
         let caller = self.identity.caller(origin, token, deadline).await?;
         let association = self.associations.find(caller.account(), deadline).await?;
-        let key = Key {
-            account: caller.account().clone(),
-            pod: None,
-            association,
-        };
+        let key = self.key(&caller, association);
         Ok(self.vault.get(&key, deadline).await?)
     }
 
@@ -104,19 +107,25 @@ impl Broker {
         }
     }
 
-    /// One turn of [`Self::keep_ready`]: from the accounts and keys in use
-    /// before to those in use now.
+    /// One turn of [`Self::keep_ready`]: from the associations in use before to
+    /// those in use now.
     fn prepare(&self, before: &Used) -> Used {
-        let accounts = self.identity.accounts();
+        let callers = self.identity.callers();
+        let accounts = callers.iter().map(|caller| caller.account().clone());
+        let accounts: HashSet<ServiceAccount> = accounts.collect();
         self.associations.retain(&accounts);
         let used: Used = accounts
             .into_iter()
             .map(|account| {
-                let key = self.key_of(&account, before);
-                (account, key)
+                let association = self.association_of(&account, before);
+                (account, association)
             })
             .collect();
-        let keys: HashSet<Key> = used.values().flatten().cloned().collect();
+        let keys = callers.iter().filter_map(|caller| {
+            let association = used[caller.account()].clone()?;
+            Some(self.key(caller, association))
+        });
+        let keys: HashSet<Key> = keys.collect();
         self.vault.retain(&keys);
         for key in &keys {
             self.vault.prefetch(key);
@@ -124,7 +133,7 @@ impl Broker {
         used
     }
 
-    fn key_of(&self, account: &ServiceAccount, before: &Used) -> Option<Key> {
+    fn association_of(&self, account: &ServiceAccount, before: &Used) -> Option<Arc<Association>> {
         let previous = before.get(account);
         if previous.is_none() {
             // Once only: an account without an association would cost its
@@ -132,18 +141,26 @@ impl Broker {
             self.associations.prefetch(account);
         }
         match self.associations.peek(account) {
-            Known::Is(association) => Some(Key {
-                account: account.clone(),
-                pod: None,
-                association,
-            }),
+            Known::Is(association) => Some(association),
             Known::None => None,
             // Not a reason to drop what was good when last heard of.
             Known::Unknown => previous.cloned().flatten(),
         }
     }
+
+    fn key(&self, caller: &Caller, association: Arc<Association>) -> Key {
+        let pod = match self.scope {
+            SessionScope::ServiceAccount => None,
+            SessionScope::Pod => Some(caller.pod_name().clone()),
+        };
+        Key {
+            account: caller.account().clone(),
+            pod,
+            association,
+        }
+    }
 }
 
-/// The accounts of the node's live pods, each with the credentials that its
-/// pods use, as far as known.
-type Used = HashMap<ServiceAccount, Option<Key>>;
+/// The accounts of the node's live pods, each with the association that its pods
+/// use, as far as known.
+type Used = HashMap<ServiceAccount, Option<Arc<Association>>>;

@@ -24,7 +24,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
-use entry::{Answer, Demand, Entry};
+use entry::{Answer, Begun, Demand, Entry};
 pub use scheduler::Scheduler;
 
 /// The longest that one fetch may take.
@@ -71,6 +71,10 @@ pub enum Patience {
     Soon,
     /// A refusal, which only an operator ends: from ten seconds up to a minute.
     Late,
+    /// Nothing outside was asked, since what it takes to ask is missing. The next
+    /// caller may bring it, so this is told to those who wait for that very fetch
+    /// and to nobody later; without callers it is tried again as [`Self::Soon`].
+    AtOnce,
 }
 
 /// Why there is no value.
@@ -166,7 +170,9 @@ impl<F: Fetch> Cache<F> {
     /// The value, from the cache if it is fresh, else as soon as a fetch ends.
     ///
     /// A failed fetch is answered with what is usable still, else with the
-    /// failure, and so is everybody who asks before the next one starts.
+    /// failure, and so is everybody who asks before the next one starts, unless
+    /// the failure is one of [`Patience::AtOnce`]: then it is their turn to try,
+    /// and no such failure of a fetch that began before they asked reaches them.
     /// At `deadline` the answer is what is usable still, else the last failure,
     /// else [`Error::Deadline`].
     pub async fn get(
@@ -174,16 +180,24 @@ impl<F: Fetch> Cache<F> {
         key: &F::Key,
         deadline: Instant,
     ) -> Result<Arc<F::Value>, Error<F::Error>> {
+        let mut has_waited = false;
         loop {
             if let Some(answer) = self.ready(key) {
                 return answer;
             }
-            let mut end = match self.demand(key) {
+            let (mut end, begun) = match self.demand(key) {
                 Demand::Answered(answer) => return answer,
-                Demand::Awaits(end) => end,
+                Demand::Awaits(end, begun) => (end, begun),
             };
             match timeout_at(deadline, end.wait_for(Option::is_some)).await {
-                Ok(Ok(answer)) => return answer.clone().expect("it was waited for"),
+                Ok(Ok(answer)) => {
+                    let answer = answer.clone().expect("it was waited for");
+                    let is_older = !has_waited && begun == Begun::Before;
+                    if !(is_older && self.is_for_nobody_later(&answer)) {
+                        return answer;
+                    }
+                    has_waited = true;
+                }
                 // The entry was forgotten, and its fetch with it.
                 Ok(Err(_)) => {}
                 Err(_) => return self.last_resort(key),
@@ -205,7 +219,9 @@ impl<F: Fetch> Cache<F> {
     /// Fetches the value unless it is there, on its way, or failed and due for
     /// another attempt. Does not wait.
     pub fn prefetch(&self, key: &F::Key) {
-        if self.ready(key).is_none() {
+        let now = self.shared.now();
+        let is_there = |entry: &Entry<F>| entry.answer(now).is_some() || entry.is_scheduled();
+        if !self.shared.read().get(key).is_some_and(is_there) {
             self.demand(key);
         }
     }
@@ -253,6 +269,13 @@ impl<F: Fetch> Cache<F> {
             .demand(now);
         self.shared.queued.notify_one();
         demand
+    }
+
+    fn is_for_nobody_later(&self, answer: &Answer<F>) -> bool {
+        match answer {
+            Err(Error::Fetch(error)) => self.shared.fetch.patience(error) == Patience::AtOnce,
+            Ok(_) | Err(Error::Broken(_) | Error::Deadline) => false,
+        }
     }
 
     fn last_resort(&self, key: &F::Key) -> Answer<F> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, SourceName, Verb};
-use crate::model::StsEndpoints;
+use crate::model::{SessionScope, StsEndpoints};
 
 mod args;
 #[cfg(test)]
@@ -56,12 +56,16 @@ pub struct Config {
     pub cluster_name: Option<String>,
     /// How long a session lives, unless it is chained (then an hour at most).
     pub session_duration: Duration,
+    /// Whose a session is.
+    pub session_scope: SessionScope,
     /// Which STS endpoint answers for the region.
     pub sts_endpoints: StsEndpoints,
     /// What a caller must show.
     pub identity: IdentityMode,
     /// The audiences of tokens that are accepted. Never empty.
     pub token_audiences: Vec<String>,
+    /// Whether the API server is asked for tokens that no pod has shown.
+    pub token_requests: TokenRequests,
     /// How old the pods may be for an address alone to name one.
     pub max_pod_staleness: Duration,
     /// Where the agent keeps what its successor may use. `None`: nowhere.
@@ -102,6 +106,16 @@ pub enum IdentityMode {
     Token,
     /// A token, from the pod's own address.
     Both,
+}
+
+/// Whether tokens are requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenRequests {
+    /// They are not: the agent may not.
+    #[default]
+    Off,
+    /// They are, for pods that have shown none.
+    On,
 }
 
 /// What the addresses are put on.
@@ -194,9 +208,11 @@ impl TryFrom<RunArgs> for Config {
             association_sources,
             association_file,
             session_duration,
+            session_scope,
             sts_regional_endpoints,
             identity,
             token_audience,
+            request_tokens,
             max_pod_staleness,
             state_dir,
             kubeconfig,
@@ -222,9 +238,15 @@ impl TryFrom<RunArgs> for Config {
             )?,
             cluster_name,
             session_duration,
+            session_scope,
             sts_endpoints: sts_regional_endpoints,
             identity,
             token_audiences: audiences(token_audience)?,
+            token_requests: if request_tokens {
+                TokenRequests::On
+            } else {
+                TokenRequests::Off
+            },
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
             kubeconfig,

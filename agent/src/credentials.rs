@@ -230,10 +230,9 @@ impl Fetch for Assume {
     fn patience(&self, refusal: &Refusal) -> Patience {
         match refusal {
             Refusal::Denied(_) | Refusal::NotAssociated => Patience::Late,
-            Refusal::NoToken(_)
-            | Refusal::Throttled
-            | Refusal::Unavailable(_)
-            | Refusal::Malformed(_) => Patience::Soon,
+            // The next request may bring one.
+            Refusal::NoToken(_) => Patience::AtOnce,
+            Refusal::Throttled | Refusal::Unavailable(_) | Refusal::Malformed(_) => Patience::Soon,
         }
     }
 }

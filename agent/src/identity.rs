@@ -15,10 +15,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
 use crate::config::IdentityMode;
-use crate::model::{PodUid, ServiceAccount};
+use crate::model::PodUid;
 
 mod backoff;
 mod judge;
+pub mod lending;
 mod origin;
 pub mod paths;
 pub mod pods;
@@ -28,6 +29,7 @@ pub mod tokens;
 pub mod watch;
 
 use judge::{Rules, Verdict, judge};
+use lending::Lender;
 pub use origin::Origin;
 use paths::{Book, Change, Counts, Keeper, Kernel};
 pub use pods::Caller;
@@ -86,6 +88,7 @@ pub struct Identity {
     tokens: Tokens,
     kernel: Arc<dyn Kernel>,
     rules: Arc<Rules>,
+    lender: Arc<Lender>,
 }
 
 /// How callers are to be known.
@@ -101,6 +104,8 @@ pub struct Settings {
     pub tokens: tokens::Settings,
     /// Of the watch.
     pub watch: watch::Limits,
+    /// Of the tokens that exchanges use.
+    pub lending: lending::Settings,
 }
 
 /// What the room counts.
@@ -179,7 +184,7 @@ impl Shared {
 
 impl Identity {
     /// Knows nobody yet; the tasks learn, each for the life of the process.
-    pub fn new(outside: Outside, settings: Settings, metrics: Metrics) -> (Self, [Task; 3]) {
+    pub fn new(outside: Outside, settings: Settings, metrics: Metrics) -> (Self, [Task; 4]) {
         let Outside {
             client,
             kernel,
@@ -193,6 +198,14 @@ impl Identity {
             doubts: Mutex::default(),
             doubted: Notify::new(),
         });
+        let lender = Lender::new(
+            Arc::clone(&shared),
+            settings.lending,
+            client.clone(),
+            metrics.tokens.clone(),
+            clock,
+        );
+        let lender = Arc::new(lender);
         let (tokens, keys) = Tokens::new(client.clone(), settings.tokens, metrics.tokens, clock);
         let watch = Watch::new(
             client.clone(),
@@ -211,6 +224,7 @@ impl Identity {
             metrics.paths,
         );
         let identity = Self {
+            lender: Arc::clone(&lender),
             changes: shared.changes.subscribe(),
             shared,
             tokens,
@@ -221,10 +235,14 @@ impl Identity {
                 max_pod_staleness: settings.max_pod_staleness,
             }),
         };
-        let tasks: [Task; 3] = [
+        let tasks: [Task; 4] = [
             ("pod watch", watch.run().map(|never| match never {}).boxed()),
             ("pod paths", keeper.run().boxed()),
             ("token keys", keys.map(|never| match never {}).boxed()),
+            (
+                "held tokens",
+                lender.tend().map(|never| match never {}).boxed(),
+            ),
         ];
         (identity, tasks)
     }
@@ -268,7 +286,12 @@ impl Identity {
             // Bound first: a verdict in the match would hold the lock.
             let verdict = judge(&self.shared.read(), origin, claims, &self.rules);
             let (otherwise, doubted) = match verdict {
-                Verdict::Is(caller) => return Ok(caller),
+                Verdict::Is(caller) => {
+                    if let (Some(token), Some(claims)) = (token, claims) {
+                        self.lender.keep(&caller, token, claims);
+                    }
+                    return Ok(caller);
+                }
                 Verdict::Refuse(error) => return Err(error),
                 Verdict::Look => {
                     if origin.look(&*self.kernel).await {
@@ -296,17 +319,6 @@ impl Identity {
                 Ok(Err(_)) | Err(_) => return Err(otherwise),
             }
         }
-    }
-
-    /// The accounts of all live pods of this node, those on the host network
-    /// included. Empty before the first list.
-    pub fn accounts(&self) -> HashSet<ServiceAccount> {
-        let known = self.shared.read();
-        known
-            .pods
-            .as_ref()
-            .map(PodIndex::accounts)
-            .unwrap_or_default()
     }
 
     /// Changes whenever the index or a path does from now on, the first list

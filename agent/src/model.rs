@@ -276,7 +276,19 @@ pub enum StsEndpoints {
     Legacy,
 }
 
-/// A text that nothing prints: no `Debug`, no `Display`, zeroized on drop.
+/// Whose a session is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SessionScope {
+    /// The service account's: all its pods of the node share it.
+    #[default]
+    ServiceAccount,
+    /// One pod's.
+    Pod,
+}
+
+/// A text that nothing prints: no `Debug`, no `Display`, zeroized on drop, as is
+/// each copy.
+#[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use credlet::clock::Clock;
 use credlet::identity::paths::{Path, Port, Shown};
 use credlet::identity::watch::{LostLabels, Reason};
-use credlet::identity::{Error, Settings};
+use credlet::identity::{Error, Settings, lending};
 use credlet_tests::callers::{self, Callers};
 use kube::Client;
 use tokio::time::timeout;
@@ -33,8 +33,19 @@ impl Follower {
 
     /// As [`Self::of`], by another clock.
     pub(crate) async fn by(node: &str, client: Client, clock: Clock) -> Self {
+        Self::with(node, client, clock, lending::Settings::default()).await
+    }
+
+    /// As [`Self::by`], that lends these tokens.
+    pub(crate) async fn with(
+        node: &str,
+        client: Client,
+        clock: Clock,
+        lending: lending::Settings,
+    ) -> Self {
         let settings = Settings {
             node: node.to_owned(),
+            lending,
             ..callers::settings()
         };
         let follower = Self(Callers::of(client, clock, settings));

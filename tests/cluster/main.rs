@@ -13,6 +13,7 @@ mod permissions;
 mod place;
 mod process;
 mod relay;
+mod requests;
 mod tokens;
 mod watch;
 mod wire;

@@ -22,6 +22,9 @@ pub(crate) const PLAIN: &str = "manifests";
 /// What makes up for it where the agent may not read the cluster's public keys.
 pub(crate) const TOKEN_REVIEW: &str = "manifests/components/token-review";
 
+/// What lets the agent request tokens of pods.
+pub(crate) const REQUEST_TOKENS: &str = "manifests/components/request-tokens";
+
 /// The kinds that say what the agent may do, and what they need.
 const KINDS: [&str; 6] = [
     "Namespace",

@@ -17,6 +17,7 @@ use crate::control_plane::{ControlPlane, Settings};
 use crate::follower::{Follower, PATIENCE};
 use crate::manifests;
 use crate::place::Place;
+use crate::requests::{request, requester};
 
 /// Of the pod.
 const ADDRESS: &str = "127.0.1.1";
@@ -115,10 +116,14 @@ async fn the_agent_is_refused_nothing_and_may_nothing_that_it_does_not_do() {
 
     // A service account that may not read the keys may ask about each token.
     manifests::forbid_discovery(&place.admin).await;
-    manifests::apply(&place.admin, manifests::TOKEN_REVIEW).await;
-    allowed.extend(granted(manifests::TOKEN_REVIEW));
-    let follower = Follower::of(&place.node, place.agent().await).await;
+    for component in [manifests::TOKEN_REVIEW, manifests::REQUEST_TOKENS] {
+        manifests::apply(&place.admin, component).await;
+        allowed.extend(granted(component));
+    }
+    let follower = requester(&place).await;
     assert_eq!(follower.shown(&token, ADDRESS).await, Ok(uid));
+    let requested = request(&follower, &place, "sts.amazonaws.com").await;
+    assert!(requested.is_ok(), "{:?}", requested.err());
     until_used(&cluster, &allowed).await;
     // The API server lets every service account do a few things more.
     let all = events(&cluster);

@@ -176,6 +176,22 @@ impl Place {
             .expect("an answer has one")
     }
 
+    /// The code by which a token of `cart` for this very pod is refused, if it is.
+    pub(crate) async fn token_refusal(&self, pod: &str, uid: &str) -> Option<u16> {
+        let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid});
+        let request = of(json!({"spec": {"audiences": ["it"], "boundObjectRef": bound}}));
+        let as_usual = PostParams::default();
+        let accounts = self.accounts();
+        let answer = accounts
+            .create_token_request("cart", &as_usual, &request)
+            .await;
+        match answer {
+            Ok(_) => None,
+            Err(kube::Error::Api(status)) => Some(status.code),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// The version of the whole store, as of a list.
     pub(crate) async fn version(&self) -> String {
         let list = self.pods().list(&kube::api::ListParams::default()).await;

@@ -11,7 +11,7 @@ use credlet::broker::Broker;
 use credlet::clock::Clock;
 use credlet::credentials::sts::Sts;
 use credlet::credentials::{Standing, Vault};
-use credlet::model::StsEndpoints;
+use credlet::model::{SessionScope, StsEndpoints};
 use credlet_tests::callers::{self, Callers};
 use credlet_tests::fake_aws::{Api, CLUSTER, Call, Entry, FakeAws};
 use credlet_tests::fake_kube::{FakeKube, Pod};
@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, pause, resume, sleep, timeout};
 
 use crate::upstream::sdk;
+
+mod tokens;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pods/idle";
 const HOUR: Duration = Duration::from_hours(1);
@@ -39,6 +41,10 @@ struct Fixture {
 
 impl Fixture {
     async fn start(file: &str) -> Self {
+        Self::with(file, SessionScope::ServiceAccount).await
+    }
+
+    async fn with(file: &str, scope: SessionScope) -> Self {
         let (kube, aws) = (FakeKube::start().await, FakeAws::start().await);
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("associations");
@@ -56,7 +62,7 @@ impl Fixture {
         let (vault, scheduler) = Vault::new(Arc::new(sts), clock);
         tasks.spawn(scheduler);
         let sources: Vec<Box<dyn Source>> = vec![Box::new(eks.clone()), Box::new(file)];
-        let broker = Broker::new(identity, Associations::new(sources), vault.clone());
+        let broker = Broker::new(identity, Associations::new(sources), vault.clone(), scope);
         tasks.spawn(async move { panic!("{}", Arc::new(broker).keep_ready().await) });
         Self {
             kube,
@@ -142,4 +148,24 @@ async fn nothing_is_asked_for_an_account_whose_last_pod_has_gone() {
         .until_standing(|standing| standing == Standing::default())
         .await;
     assert_eq!(fixture.eks.oldest(), None);
+}
+
+#[tokio::test]
+async fn where_sessions_are_the_pods_each_pod_has_its_own_ready_until_it_goes() {
+    let file =
+        format!("associations: [{{namespace: shop, serviceAccount: cart, roleArn: \"{ROLE}\"}}]");
+    let fixture = Fixture::with(&file, SessionScope::Pod).await;
+    for pod in ["cart-1", "cart-2", "cart-3"] {
+        fixture.kube.apply(Pod::new("shop", pod).account("cart"));
+    }
+    fixture.until_standing(|standing| standing.fresh == 3).await;
+    assert_eq!(fixture.aws.count(Api::AssumeRole), 3);
+    fixture.kube.delete("shop", "cart-2");
+    fixture.until_standing(|standing| standing.fresh == 2).await;
+    // A new pod of the name is another pod.
+    fixture
+        .kube
+        .apply(Pod::new("shop", "cart-2").account("cart").uid("another"));
+    fixture.until_standing(|standing| standing.fresh == 3).await;
+    assert_eq!(fixture.aws.count(Api::AssumeRole), 4);
 }

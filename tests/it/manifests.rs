@@ -12,7 +12,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The folders of manifests.
-const FOLDERS: [&str; 2] = ["manifests", "manifests/components/token-review"];
+const FOLDERS: [&str; 3] = [
+    "manifests",
+    "manifests/components/token-review",
+    "manifests/components/request-tokens",
+];
 
 #[test]
 fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {

@@ -41,7 +41,7 @@ fn value(text: &str, line: &str) -> f64 {
 
 #[tokio::test]
 async fn each_counter_counts_and_the_readme_lists_all_that_is_served() {
-    let rig = Rig::start().await;
+    let rig = Rig::with_flags("--request-tokens").await;
     let pod = IpAddr::from([127, 0, 2, 1]);
     rig.aws.associate("shop", "checkout", Entry::of(ROLE));
     let object = Pod::new("shop", "checkout-1").account("checkout");

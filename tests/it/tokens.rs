@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, pause, resume, sleep, timeout};
 
 mod forged;
+mod held;
 mod keys;
+mod requested;
 mod review;
 mod saved;
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use credlet::clock::Clock;
 use credlet::config::IdentityMode;
-use credlet::identity::{Error, Identity, Metrics, Origin, Outside, Settings, tokens, watch};
+use credlet::identity::{
+    Error, Identity, Metrics, Origin, Outside, Settings, lending, tokens, watch,
+};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -35,6 +37,7 @@ pub fn settings() -> Settings {
             state_dir: None,
         },
         watch: watch::Limits::default(),
+        lending: lending::Settings::default(),
     }
 }
 

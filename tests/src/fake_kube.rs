@@ -61,6 +61,8 @@ pub enum Verb {
     Keys,
     /// Whether a token is good: a `TokenReview`.
     Review,
+    /// A token of a pod's: a `TokenRequest`.
+    Token,
 }
 
 /// A request that reached the server.

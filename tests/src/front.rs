@@ -17,7 +17,7 @@ use credlet::broker::Broker;
 use credlet::clock::Clock;
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
 use credlet::identity::paths::{Path, Port, Shown};
-use credlet::model::{Association, Credentials, Grant, Secret, ServiceAccount};
+use credlet::model::{Association, Credentials, Grant, Secret, ServiceAccount, SessionScope};
 use credlet::serve::{self, Limits, Listeners, Prefer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -96,7 +96,12 @@ impl Front {
         let (vault, fill) = Vault::new(Arc::clone(&upstream) as _, Clock::system());
         behind.spawn(fill);
         let associations = Associations::new(vec![Box::new(OneRoleEach::new(pods))]);
-        let broker = Arc::new(Broker::new(identity, associations, vault));
+        let broker = Arc::new(Broker::new(
+            identity,
+            associations,
+            vault,
+            SessionScope::default(),
+        ));
 
         let listeners = Listeners::bind(&[HOST.into()], port, Prefer::Incumbent, limits.stall)
             .expect("a namespace of `namespace()`");

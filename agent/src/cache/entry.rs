@@ -47,7 +47,16 @@ pub(super) struct Failed<E> {
 /// What a caller gets who asked for a fetch.
 pub(super) enum Demand<F: Fetch> {
     Answered(Answer<F>),
-    Awaits(watch::Receiver<Option<Answer<F>>>),
+    Awaits(watch::Receiver<Option<Answer<F>>>, Begun),
+}
+
+/// When the fetch that a caller waits for began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Before the caller asked.
+    Before,
+    /// Not yet.
+    After,
 }
 
 /// What is to be done about an entry at rest.
@@ -68,8 +77,19 @@ pub(super) struct Entry<F: Fetch> {
 
 struct Failure<E> {
     error: Error<E>,
+    patience: Patience,
     in_a_row: u32,
     retry_at: Instant,
+}
+
+impl<E: Clone> Failure<E> {
+    /// What it is to those who did not wait for the fetch.
+    fn told_later(&self) -> Option<Error<E>> {
+        match self.patience {
+            Patience::Soon | Patience::Late => Some(self.error.clone()),
+            Patience::AtOnce => None,
+        }
+    }
 }
 
 enum Work<F: Fetch> {
@@ -109,7 +129,7 @@ impl<F: Fetch> Entry<F> {
             }
         }
         match (&self.work, &self.failure) {
-            (Work::Resting, Some(failure)) => Some(Err(failure.error.clone())),
+            (Work::Resting, Some(failure)) => failure.told_later().map(Err),
             (Work::Resting, None) | (Work::Queued(..) | Work::Running(..), _) => None,
         }
     }
@@ -118,8 +138,16 @@ impl<F: Fetch> Entry<F> {
     pub(super) fn last_resort(&self, now: Moment) -> Answer<F> {
         match (self.usable(now), &self.failure) {
             (Some(value), _) => Ok(value.clone()),
-            (None, Some(failure)) => Err(failure.error.clone()),
+            (None, Some(failure)) => Err(failure.told_later().unwrap_or(Error::Deadline)),
             (None, None) => Err(Error::Deadline),
+        }
+    }
+
+    /// Whether a fetch comes or goes on without anybody who asks.
+    pub(super) fn is_scheduled(&self) -> bool {
+        match self.work {
+            Work::Resting => self.failure.is_some(),
+            Work::Queued(..) | Work::Running(..) => true,
         }
     }
 
@@ -128,7 +156,11 @@ impl<F: Fetch> Entry<F> {
         if let Some(answer) = self.answer(now) {
             return Demand::Answered(answer);
         }
-        Demand::Awaits(self.queue().subscribe())
+        let begun = match self.work {
+            Work::Running(..) => Begun::Before,
+            Work::Resting | Work::Queued(..) => Begun::After,
+        };
+        Demand::Awaits(self.queue().subscribe(), begun)
     }
 
     /// When something is to be done about it, if nothing is being done. What is
@@ -191,23 +223,31 @@ impl<F: Fetch> Entry<F> {
     /// entry stood when this was said last, and how it stands now.
     pub(super) fn settle(&mut self, outcome: Outcome<F>, now: Moment) -> (State, State) {
         let work = mem::replace(&mut self.work, Work::Resting);
-        match outcome {
+        let failed = match outcome {
             Ok(kept) => {
                 self.kept = Some(kept);
                 self.failure = None;
+                None
             }
             Err(Failed { error, patience }) => {
                 let in_a_row = self.failure.as_ref().map_or(0, |last| last.in_a_row);
                 self.failure = Some(Failure {
-                    error,
+                    error: error.clone(),
+                    patience,
                     in_a_row: in_a_row.saturating_add(1),
                     retry_at: Instant::now() + patience.after(in_a_row),
                 });
+                Some(error)
             }
-        }
+        };
+        let answer = match (self.usable(now), failed) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(Error::Deadline),
+        };
         match work {
             Work::Running(_, end) => {
-                end.send_replace(Some(self.last_resort(now)));
+                end.send_replace(Some(answer));
             }
             Work::Resting | Work::Queued(..) => unreachable!("only a running fetch ends"),
         }
@@ -243,7 +283,7 @@ impl Patience {
     /// How long to wait after a failure that followed that many in a row.
     fn after(self, earlier: u32) -> Duration {
         let (first, longest) = match self {
-            Self::Soon => (Duration::from_millis(500), Duration::from_secs(30)),
+            Self::Soon | Self::AtOnce => (Duration::from_millis(500), Duration::from_secs(30)),
             Self::Late => (Duration::from_secs(10), Duration::from_mins(1)),
         };
         let doubled = first.saturating_mul(2_u32.saturating_pow(earlier));

@@ -110,7 +110,8 @@ impl<F: Fetch> Scheduler<F> {
             .begun
             .remove(&task)
             .expect("entered when it was spawned");
-        let error = outcome.as_ref().err().map(|failed| failed.error.clone());
+        let failed = outcome.as_ref().err();
+        let failed = failed.map(|failed| (failed.error.clone(), failed.patience));
 
         let now = self.shared.now();
         let mut entries = self.shared.write();
@@ -120,8 +121,8 @@ impl<F: Fetch> Scheduler<F> {
         let (before, after) = entry.settle(outcome, now);
         drop(entries);
 
-        if let Some(error) = error {
-            report_failure(&key, &error, before, after);
+        if let Some((error, patience)) = failed {
+            report_failure(&key, &error, patience, (before, after));
         } else {
             self.shared.changed();
             report_success(&key, before);
@@ -162,14 +163,22 @@ fn broken<V, E>(why: &'static str) -> Result<Kept<V>, Failed<E>> {
     })
 }
 
-fn report_failure<K, E>(key: &K, error: &Error<E>, before: State, after: State)
-where
+fn report_failure<K, E>(
+    key: &K,
+    error: &Error<E>,
+    patience: Patience,
+    (before, after): (State, State),
+) where
     K: fmt::Display,
     E: fmt::Display,
 {
     match (before, after) {
         (State::Pending | State::Fresh, State::Stale) => {
             tracing::warn!(%key, %error, "refresh failed; what is there is served while it lasts");
+        }
+        // Ahead of the first caller that is how it begins.
+        (State::Pending, State::Failed) if patience == Patience::AtOnce => {
+            tracing::debug!(%key, %error, "not fetched yet");
         }
         (State::Pending | State::Fresh, State::Failed) => {
             tracing::warn!(%key, %error, "fetch failed");

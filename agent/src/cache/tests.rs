@@ -9,6 +9,7 @@ use tokio::time::{advance, sleep, timeout};
 use super::*;
 
 mod aging;
+mod at_once;
 
 /// What the next fetches of a key do.
 #[derive(Clone, Copy)]
@@ -17,6 +18,8 @@ enum Does {
     /// Answers after that long.
     AnswerAfter(Duration),
     Refuse,
+    /// Refuses after that long.
+    RefuseAfter(Duration),
     Panic,
     Hang,
 }
@@ -30,6 +33,7 @@ struct Told {
     does: HashMap<&'static str, Does>,
     calls: Vec<(&'static str, Instant)>,
     life: Ages,
+    patience: Patience,
     at_once: usize,
     most_at_once: usize,
 }
@@ -57,6 +61,7 @@ impl Script {
             does: HashMap::new(),
             calls: Vec::new(),
             life,
+            patience: Patience::Soon,
             at_once: 0,
             most_at_once: 0,
         })))
@@ -104,6 +109,10 @@ impl Fetch for Script {
                     Ok(number)
                 }
                 Does::Refuse => Err(Refused),
+                Does::RefuseAfter(time) => {
+                    sleep(time).await;
+                    Err(Refused)
+                }
                 Does::Panic => panic!("as the script says"),
                 Does::Hang => std::future::pending().await,
             };
@@ -123,7 +132,7 @@ impl Fetch for Script {
     }
 
     fn patience(&self, _: &Refused) -> Patience {
-        Patience::Soon
+        self.told().patience
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{IdentityMode, LinkKind, LogFormat, LogLevel};
-use crate::model::StsEndpoints;
+use crate::model::{SessionScope, StsEndpoints};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
 const SESSION_DURATION: std::ops::RangeInclusive<Duration> =
@@ -78,6 +78,9 @@ pub(super) struct RunArgs {
     /// How long a session lives: 30m to 12h, chained sessions 1h at most
     #[arg(long, env = "CREDLET_SESSION_DURATION", default_value = "1h", value_parser = session_duration)]
     pub(super) session_duration: Duration,
+    /// Whose a session is: the service account's, for all its pods of the node, or each pod's
+    #[arg(long, env = "CREDLET_SESSION_SCOPE", value_enum, default_value_t = SessionScope::ServiceAccount)]
+    pub(super) session_scope: SessionScope,
     /// Which STS endpoint answers for the region
     #[arg(long, env = "AWS_STS_REGIONAL_ENDPOINTS", value_enum, default_value_t = StsEndpoints::Regional)]
     pub(super) sts_regional_endpoints: StsEndpoints,
@@ -92,6 +95,9 @@ pub(super) struct RunArgs {
         default_value = "pods.eks.amazonaws.com"
     )]
     pub(super) token_audience: Vec<String>,
+    /// Request a token from the API server where an exchange takes one and no pod has shown it
+    #[arg(long, env = "CREDLET_REQUEST_TOKENS")]
+    pub(super) request_tokens: bool,
     /// How long the API server may be silent before an address alone names no pod,
     /// where the network shows no path for each pod
     #[arg(long, env = "CREDLET_MAX_POD_STALENESS", default_value = "5m", value_parser = duration)]

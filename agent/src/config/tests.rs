@@ -36,6 +36,8 @@ fn a_cluster_name_is_all_that_must_be_given() {
     assert_eq!(config.port, 80);
     assert_eq!(config.probe_port, 2703);
     assert_eq!(config.session_duration, Duration::from_hours(1));
+    assert_eq!(config.session_scope, SessionScope::ServiceAccount);
+    assert_eq!(config.token_requests, TokenRequests::Off);
     assert_eq!(config.metrics_address, Some(([127, 0, 0, 1], 2705).into()));
     let hosts: Vec<String> = config.bind_hosts.iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["169.254.170.23", "fd00:ec2::23"]);

@@ -1,44 +1,19 @@
 //! The pure index: who owns an address, and which pods live.
 
-use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::HashMap;
 
+pub use self::caller::Caller;
 use self::gone::Gone;
-use crate::model::{Invalid, PodUid, ServiceAccount};
+use crate::model::{Invalid, PodUid};
 
+mod caller;
 mod gone;
 #[cfg(test)]
 mod tests;
-
-/// Proof of a finished look-up: built by the index alone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Caller {
-    pod: PodUid,
-    name: Arc<str>,
-    account: ServiceAccount,
-}
-
-impl Caller {
-    /// The calling pod.
-    pub fn pod(&self) -> &PodUid {
-        &self.pod
-    }
-
-    /// Its name, in the namespace of its account.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its service account.
-    pub fn account(&self) -> &ServiceAccount {
-        &self.account
-    }
-}
 
 /// A pod as the API server reports it: nothing in it is believed yet. A text
 /// that is missing, or none, is empty.
@@ -190,7 +165,7 @@ impl PodIndex {
             self.claims.entry(*address).or_default().push(name.clone());
         }
         if let Ok(caller) = &pod.caller {
-            self.uids.insert(caller.pod.clone(), name.clone());
+            self.uids.insert(caller.pod().clone(), name.clone());
         }
         let outcome = pod.flaw.map_or(Outcome::Changed, Outcome::Flawed);
         self.pods.insert(name, pod);
@@ -233,9 +208,9 @@ impl PodIndex {
             }
         }
         if let Ok(caller) = &pod.caller
-            && self.uids.get(&caller.pod) == Some(name)
+            && self.uids.get(caller.pod()) == Some(name)
         {
-            self.uids.remove(&caller.pod);
+            self.uids.remove(caller.pod());
         }
         Some(pod)
     }
@@ -243,9 +218,9 @@ impl PodIndex {
     /// Remembers that a pod which was forgotten has gone, unless it is here anew.
     fn bury(&mut self, pod: Pod) {
         if let Ok(caller) = pod.caller
-            && !self.uids.contains_key(&caller.pod)
+            && !self.uids.contains_key(caller.pod())
         {
-            self.gone.insert(caller.pod);
+            self.gone.insert(caller.pod().clone());
         }
     }
 
@@ -294,13 +269,10 @@ impl PodIndex {
             })
     }
 
-    /// The accounts of all live pods that can be told who they are.
-    pub fn accounts(&self) -> HashSet<ServiceAccount> {
-        let callers = self
-            .pods
-            .values()
-            .filter_map(|pod| pod.caller.as_ref().ok());
-        callers.map(|caller| caller.account.clone()).collect()
+    /// All live pods that can be told who they are, in no order.
+    pub fn callers(&self) -> impl Iterator<Item = &Caller> {
+        let pods = self.pods.values();
+        pods.filter_map(|pod| pod.caller.as_ref().ok())
     }
 
     /// How many live pods are known, those that are refused included.
@@ -327,9 +299,9 @@ impl Pod {
         let (caller, reported) = match report.network {
             Network::Node => {
                 let all = [&report.addresses[..], &report.node_addresses].concat();
-                (caller(report), all)
+                (Caller::of(report), all)
             }
-            Network::Pod => (caller(report), report.addresses.clone()),
+            Network::Pod => (Caller::of(report), report.addresses.clone()),
             Network::Unclear => (Err(Flaw::Network), report.addresses.clone()),
         };
         let mut addresses = Vec::with_capacity(2);
@@ -383,12 +355,4 @@ impl Pod {
             && *addresses == other.addresses
             && *flaw == other.flaw
     }
-}
-
-fn caller(report: &Report) -> Result<Caller, Flaw> {
-    Ok(Caller {
-        pod: PodUid::new(&report.uid)?,
-        name: report.name.as_str().into(),
-        account: ServiceAccount::new(&report.namespace, &report.account)?,
-    })
 }

@@ -2,7 +2,8 @@
 //!
 //! A token is verified with the cluster's public keys. Where the agent may not
 //! have these, the API server is asked about each token (`TokenReview`). Either
-//! answer is remembered by the token's hash; the token itself is kept nowhere.
+//! answer is remembered by the token's hash; the token itself is kept nowhere but
+//! on the shelf of those that an exchange may show AWS (`held`).
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -18,19 +19,27 @@ use crate::model::{PodUid, ServiceAccount};
 
 mod api;
 mod file;
+mod held;
 mod jwt;
 mod keeper;
 mod keys;
 mod metrics;
 mod remembered;
+mod request;
 mod review;
 
+pub use held::Held;
+pub(super) use held::Shelf;
 use jwt::Jwt;
 use keeper::Keeper;
 use keys::{Key, KeySet};
-pub use metrics::{FetchLabels, Fetched, Metrics, Outcome, VerificationLabels, Way};
+pub use metrics::{
+    FetchLabels, Fetched, Metrics, Outcome, RequestLabels, Requested, VerificationLabels, Way,
+};
 pub(super) use remembered::Hash;
 use remembered::{Basis, Memory, Remembered};
+pub use request::NotRequested;
+pub(super) use request::Requests;
 use review::{Desk, Reviews};
 
 /// The API server, as far as the rooms that pass it on need to know.
@@ -55,6 +64,10 @@ pub struct Claims {
     pub account: ServiceAccount,
     /// The pod's node; `None` from API servers before 1.30, which do not say.
     pub node: Option<String>,
+    /// For whom it is.
+    pub audiences: Vec<String>,
+    /// When it ends, by the API server's clock.
+    pub expires: SystemTime,
 }
 
 /// Why a token is not accepted.

@@ -247,6 +247,11 @@ fn name_identity(it: &mut Registry, counters: identity::Metrics, gauges: &Gauges
         "Fetches of the keys that tokens are verified by by outcome",
         tokens.fetches,
     );
+    it.register(
+        "token_requests",
+        "Tokens that were requested for exchanges by outcome",
+        tokens.requests,
+    );
     it.register_with_unit(
         "token_keys_age",
         "Age of the keys that tokens are verified by",

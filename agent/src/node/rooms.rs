@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{AssociationSource, Config};
 use crate::credentials::Vault;
 use crate::credentials::sts::Sts;
-use crate::identity::{self, Identity, tokens, watch};
+use crate::identity::{self, Identity, lending, tokens, watch};
 
 /// What answers callers, and its parts for those who look at them.
 pub(super) struct Rooms {
@@ -61,6 +61,10 @@ impl Rooms {
                 state_dir: config.state_dir.clone(),
             },
             watch: watch::Limits::default(),
+            lending: lending::Settings {
+                audiences: Vec::new(),
+                requests: config.token_requests,
+            },
         };
         let outside = identity::Outside {
             client: api_server,
@@ -104,7 +108,12 @@ impl Rooms {
         supervisor.spawn("credentials", ended(scheduler));
 
         let associations = Associations::new(sources);
-        let broker = Broker::new(identity.clone(), associations, vault.clone());
+        let broker = Broker::new(
+            identity.clone(),
+            associations,
+            vault.clone(),
+            config.session_scope,
+        );
         let broker = Arc::new(broker);
         supervisor.spawn("prefetch", Arc::clone(&broker).keep_ready());
         Ok(Self {

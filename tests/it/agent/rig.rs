@@ -37,20 +37,25 @@ pub(crate) struct Rig {
 impl Rig {
     /// With the source `eks`.
     pub(crate) async fn start() -> Self {
-        Self::with(&[], None).await
+        Self::with(&[], None, "").await
+    }
+
+    /// With the source `eks` and further flags.
+    pub(crate) async fn with_flags(flags: &str) -> Self {
+        Self::with(&[], None, flags).await
     }
 
     /// With the source `eks`, and an API server on which this goes wrong.
     pub(crate) async fn with_faults(faults: &[(Verb, Fault)]) -> Self {
-        Self::with(faults, None).await
+        Self::with(faults, None, "").await
     }
 
     /// With the source `file`.
     pub(crate) async fn with_file(text: &str) -> Self {
-        Self::with(&[], Some(text)).await
+        Self::with(&[], Some(text), "").await
     }
 
-    async fn with(faults: &[(Verb, Fault)], file: Option<&str>) -> Self {
+    async fn with(faults: &[(Verb, Fault)], file: Option<&str>, flags: &str) -> Self {
         let (kube, aws) = (FakeKube::start().await, FakeAws::start().await);
         for (verb, fault) in faults {
             kube.fail_next(*verb, *fault);
@@ -61,7 +66,7 @@ impl Rig {
 
         let mut line = format!(
             "credlet run --node-name {NODE} --cluster-name {CLUSTER} --bind-hosts 127.0.0.1 --port 0 \
-             --probe-port 0 --metrics-address 127.0.0.1:0 --no-setup-network"
+             --probe-port 0 --metrics-address 127.0.0.1:0 --no-setup-network {flags}"
         );
         if let Some(text) = file {
             std::fs::write(association_file(&folder), text).expect("a file in it");

@@ -76,6 +76,15 @@ async fn answer(
                 Err(_) => failure(400),
             }
         }
+        Route::Token(namespace, account) => {
+            let body = request.into_body().collect().await;
+            let body = body.map_err(io::Error::other)?.to_bytes();
+            let request = serde_json::from_slice(&body).unwrap_or_default();
+            match shared.grant(namespace, account, request) {
+                Ok(granted) => json_response(StatusCode::CREATED, &granted),
+                Err(code) => failure(code),
+            }
+        }
     })
 }
 
@@ -87,6 +96,8 @@ enum Route<'a> {
     Discovery,
     Keys,
     Reviews,
+    /// Namespace and service account.
+    Token(&'a str, &'a str),
 }
 
 impl<'a> Route<'a> {
@@ -102,6 +113,15 @@ impl<'a> Route<'a> {
             ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => {
                 (Self::Reviews, Method::POST)
             }
+            [
+                "api",
+                "v1",
+                "namespaces",
+                namespace,
+                "serviceaccounts",
+                account,
+                "token",
+            ] => (Self::Token(namespace, account), Method::POST),
             _ => return None,
         };
         (method == its_method).then_some(route)
@@ -124,6 +144,7 @@ fn call(route: &Route<'_>, path: &str, query: &str) -> Call {
         Route::Discovery => Verb::Discovery,
         Route::Keys => Verb::Keys,
         Route::Reviews => Verb::Review,
+        Route::Token(..) => Verb::Token,
     };
     let path = path.to_owned();
     Call { verb, path, query }
@@ -247,6 +268,7 @@ fn status(code: u16) -> Value {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "NotFound",
+        409 => "Conflict",
         410 => "Expired",
         500 => "InternalError",
         _ => "Unknown",

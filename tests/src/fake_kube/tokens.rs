@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::signer::{Algorithm, SigningKey};
-use super::{FakeKube, Pod, Shared};
+use super::{FakeKube, Pod, Shared, State};
 
 /// The `iss` of the tokens of every stand-in.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -42,12 +42,7 @@ impl FakeKube {
 
     /// Signs any claims with the present key.
     pub fn sign(&self, claims: &Value) -> String {
-        let mut state = self.shared.state();
-        let key = state.tokens.signing();
-        let token = key.sign(&key.header(), claims);
-        let issued = (claims.clone(), key.kid().to_owned());
-        state.tokens.issued.insert(token.clone(), issued);
-        token
+        self.shared.state().sign(claims)
     }
 
     /// The key that signs now.
@@ -100,6 +95,16 @@ pub fn claims(pod: &Pod, audiences: &[&str], lifetime: Duration) -> Value {
     })
 }
 
+impl State {
+    fn sign(&mut self, claims: &Value) -> String {
+        let key = self.tokens.signing();
+        let token = key.sign(&key.header(), claims);
+        let issued = (claims.clone(), key.kid().to_owned());
+        self.tokens.issued.insert(token.clone(), issued);
+        token
+    }
+}
+
 fn seconds() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.expect("the clock is past 1970").as_secs()
@@ -131,6 +136,48 @@ impl Shared {
             Err(why) => json!({"user": {}, "error": why}),
         };
         review
+    }
+
+    /// A `TokenRequest` with its status, or the code of the refusal. As a real API
+    /// server, and only for tokens that are bound to a pod by name and UID.
+    pub(super) fn grant(
+        &self,
+        namespace: &str,
+        account: &str,
+        mut request: Value,
+    ) -> Result<Value, u16> {
+        let spec = &request["spec"];
+        let bound = &spec["boundObjectRef"];
+        let audiences: Vec<&str> = spec["audiences"]
+            .as_array()
+            .map(|them| them.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let seconds = spec["expirationSeconds"].as_u64().unwrap_or(3600);
+        let (name, uid) = (bound["name"].as_str(), bound["uid"].as_str());
+        let (Some(name), Some(uid), "Pod") =
+            (name, uid, bound["kind"].as_str().unwrap_or_default())
+        else {
+            return Err(422);
+        };
+        if seconds < 600 || audiences.is_empty() {
+            return Err(422);
+        }
+        let key = (namespace.to_owned(), name.to_owned());
+        let pod = self.state().pods.get(&key).cloned().ok_or(404_u16)?;
+        if pod.json()["metadata"]["uid"] != uid {
+            return Err(409);
+        }
+        if pod.json()["spec"]["serviceAccountName"] != account {
+            return Err(400);
+        }
+        let claims = claims(&pod, &audiences, Duration::from_secs(seconds));
+        let end = claims["exp"].as_i64().expect("seconds");
+        let end = jiff::Timestamp::from_second(end).expect("a time");
+        request["status"] = json!({
+            "token": self.state().sign(&claims),
+            "expirationTimestamp": end.to_string(),
+        });
+        Ok(request)
     }
 
     fn authenticate(&self, token: &str, asked: &Value) -> Result<Value, &'static str> {

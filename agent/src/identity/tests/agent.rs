@@ -373,6 +373,8 @@ fn claims(world: &World, token: &Token, own: Option<usize>) -> Option<Claims> {
         pod_name: pod.name.to_owned(),
         account: ServiceAccount::new("shop", &pod.account()).expect("legal"),
         node: Some(NODE.to_owned()),
+        audiences: Vec::new(),
+        expires: SystemTime::UNIX_EPOCH,
     })
 }
 

@@ -1,7 +1,7 @@
-//! What is asked of the API server: its keys, and its opinion of a token.
+//! What is asked of the API server: its keys, its opinion of a token, and tokens.
 //!
 //! Through [`Client::send`]: the client's other methods log what they cannot
-//! read, and a `TokenReview` repeats the token; nor do they bound an answer.
+//! read, and some answers have a token in them; nor do they bound an answer.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -14,14 +14,19 @@ use kube::core::params::{GetParams, PostParams};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::Fetched;
 use super::keys::{KeySet, Published};
 use crate::causes::causes;
+use crate::identity::pods::Caller;
+use crate::model::Secret;
 
 /// Some keys are 2 KiB, and a review is as long as its token.
 const LARGEST: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a requested token lives: no API server signs one for less.
+const REQUESTED: Duration = Duration::from_mins(10);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ impl Trouble {
         match self {
             Self::Refused(code) | Self::Failing(code) => format!("the API server answers {code}"),
             Self::Unreachable(why) => format!("the API server cannot be reached: {why}"),
-            Self::Silent => format!("the API server did not answer for {PATIENCE:?}"),
+            Self::Silent => "the API server did not answer in time".to_owned(),
             Self::Garbled(why) => format!("the API server's answer cannot be used: {why}"),
         }
     }
@@ -118,7 +123,7 @@ pub(super) async fn review(
         "kind": "TokenReview",
         "spec": {"token": token, "audiences": audiences},
     });
-    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
     let question = Question::Create(path, review.to_string().into_bytes());
     let answer = ask(client, question).await?;
     let answer: Reviewed =
@@ -126,19 +131,73 @@ pub(super) async fn review(
     Ok(answer.status)
 }
 
+/// A token for one audience, bound to this very pod, and when it ends. The API
+/// server signs it for [`REQUESTED`] at least.
+pub(super) async fn request(
+    client: &Client,
+    pod: &Caller,
+    audience: &str,
+) -> Result<(Secret, SystemTime), Trouble> {
+    let (account, bound) = (pod.account(), pod.pod_name());
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {
+            "audiences": [audience],
+            "expirationSeconds": REQUESTED.as_secs(),
+            "boundObjectRef": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "name": bound.name,
+                "uid": bound.uid.to_string(),
+            },
+        },
+    });
+    let (namespace, name) = (account.namespace(), account.name());
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+    let question = Question::Create(path, request.to_string().into_bytes());
+    let answer = ask(client, question).await?;
+    let answer: Requested =
+        serde_json::from_slice(&answer).map_err(|_| Trouble::Garbled("no TokenRequest"))?;
+    let Granted {
+        token,
+        expiration_timestamp,
+    } = answer.status;
+    let token = Secret::new(token);
+    let expires: jiff::Timestamp = expiration_timestamp
+        .parse()
+        .map_err(|_| Trouble::Garbled("no time at which the token ends"))?;
+    Ok((token, expires.into()))
+}
+
+#[derive(Deserialize)]
+struct Requested {
+    status: Granted,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Granted {
+    token: String,
+    expiration_timestamp: String,
+}
+
 enum Question {
     /// Folder and name.
     Get(&'static str, &'static str),
     /// Path and body.
-    Create(&'static str, Vec<u8>),
+    Create(String, Vec<u8>),
 }
 
-async fn ask(client: &Client, question: Question) -> Result<Vec<u8>, Trouble> {
+/// The answer may have a token in it.
+async fn ask(client: &Client, question: Question) -> Result<Zeroizing<Vec<u8>>, Trouble> {
     let request = match question {
         Question::Get(folder, name) => Request::new(folder).get(name, &GetParams::default()),
         Question::Create(path, body) => Request::new(path).create(&PostParams::default(), body),
     };
-    let request = request.expect("a constant is a path").map(Body::from);
+    let request = request
+        .expect("constants and names are paths")
+        .map(Body::from);
     let answer = async {
         let response = client.send(request).await;
         let response = response.map_err(|error| Trouble::Unreachable(causes(&error)))?;
@@ -150,7 +209,7 @@ async fn ask(client: &Client, question: Question) -> Result<Vec<u8>, Trouble> {
         }
         let body = Limited::new(response.into_body(), LARGEST).collect().await;
         let body = body.map_err(|error| Trouble::Unreachable(causes(&*error)))?;
-        Ok(body.to_bytes().to_vec())
+        Ok(Zeroizing::new(body.to_bytes().to_vec()))
     };
     let answer = timeout(PATIENCE, answer).await;
     answer.unwrap_or(Err(Trouble::Silent))

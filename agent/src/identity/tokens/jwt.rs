@@ -149,6 +149,15 @@ impl<'a> Jwt<'a> {
         if let Some(node) = bound.node.as_ref().filter(|node| node.uid.is_some()) {
             node.uid()?;
         }
+        let at = |seconds: &u64| {
+            let since = Duration::from_secs(*seconds);
+            SystemTime::UNIX_EPOCH.checked_add(since)
+        };
+        let (nbf, exp) = (at(nbf), at(exp));
+        let expires = exp.and_then(|exp| exp.checked_add(LEEWAY));
+        let (Some(nbf), Some(exp), Some(expires)) = (nbf, exp, expires) else {
+            return Err(Flaw::Malformed);
+        };
         let claims = Claims {
             pod: pod.uid()?,
             pod_name: pod.name()?.to_owned(),
@@ -157,6 +166,8 @@ impl<'a> Jwt<'a> {
                 None => None,
             },
             account,
+            audiences: aud.all().to_vec(),
+            expires: exp,
         };
         if sub != subject(&claims.account) {
             return Err(Flaw::Malformed);
@@ -167,14 +178,6 @@ impl<'a> Jwt<'a> {
         if !aud.meet(audiences) {
             return Err(Flaw::Audience);
         }
-        let at = |seconds: &u64| {
-            let since = Duration::from_secs(*seconds);
-            SystemTime::UNIX_EPOCH.checked_add(since)
-        };
-        let (nbf, exp) = (at(nbf), at(exp).and_then(|exp| exp.checked_add(LEEWAY)));
-        let (Some(nbf), Some(expires)) = (nbf, exp) else {
-            return Err(Flaw::Malformed);
-        };
         if now + LEEWAY < nbf {
             return Err(Flaw::NotYetValid);
         }
@@ -197,11 +200,15 @@ fn part<T: DeserializeOwned>(part: &str) -> Result<T, Flaw> {
 }
 
 impl Audiences {
-    fn meet(&self, ours: &[String]) -> bool {
+    fn all(&self) -> &[String] {
         match self {
-            Self::One(one) => ours.contains(one),
-            Self::Many(many) => many.iter().any(|it| ours.contains(it)),
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
         }
+    }
+
+    fn meet(&self, ours: &[String]) -> bool {
+        self.all().iter().any(|it| ours.contains(it))
     }
 }
 

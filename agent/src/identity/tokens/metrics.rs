@@ -17,6 +17,8 @@ pub struct Metrics {
     pub remembered: Counter,
     /// Attempts to fetch the cluster's keys.
     pub fetches: Family<FetchLabels, Counter>,
+    /// Requests for tokens.
+    pub requests: Family<RequestLabels, Counter>,
 }
 
 /// The labels of [`Metrics::verifications`].
@@ -79,5 +81,31 @@ pub enum Fetched {
     /// No answer in time.
     Silent,
     /// No document of keys, or one that cannot be used.
+    Garbled,
+}
+
+/// The labels of [`Metrics::requests`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// How it ended.
+    pub outcome: Requested,
+}
+
+/// How a request for a token ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Requested {
+    /// With a token.
+    Ok,
+    /// The pod, or its account, is gone: 404 or 409.
+    Gone,
+    /// The agent may not: 401 or 403.
+    Refused,
+    /// Another status.
+    Failing,
+    /// No connection, or it broke.
+    Unreachable,
+    /// No answer in time.
+    Silent,
+    /// No token in the answer.
     Garbled,
 }

@@ -99,6 +99,8 @@ mod tests {
             pod_name: "pod".to_owned(),
             account: ServiceAccount::new("shop", "cart").unwrap(),
             node: None,
+            audiences: Vec::new(),
+            expires,
         };
         Remembered {
             claims: Arc::new(claims),
