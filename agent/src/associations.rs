@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use crate::model::{Association, ServiceAccount};
 
 pub mod eks;
+pub mod eks_auth;
 pub mod file;
+pub mod spec;
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,9 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(FETCH_TIMEOUT.as_secs() * 4
 /// The longest message of AWS's that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 300;
 
+/// What STS says when it could not get the keys of a token's issuer.
+const NO_ISSUER_KEYS: &str = "retrieve verification key";
+
 /// No region is configured, so no endpoint of AWS is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no AWS region: AWS_REGION, the profile and the instance metadata service name none")]
@@ -99,6 +102,10 @@ fn http_client() -> SharedHttpClient {
 pub enum Api {
     /// `sts:AssumeRole`.
     AssumeRole,
+    /// `sts:AssumeRoleWithWebIdentity`.
+    AssumeRoleWithWebIdentity,
+    /// `eks-auth:AssumeRoleForPodIdentity`.
+    AssumeRoleForPodIdentity,
     /// `eks:ListPodIdentityAssociations`.
     ListPodIdentityAssociations,
     /// `eks:DescribePodIdentityAssociation`.
@@ -112,6 +119,8 @@ pub enum Fault {
     Denied,
     /// AWS knows no such thing.
     NotFound,
+    /// A session's tags and policy together are more than STS takes.
+    TooLarge,
     /// AWS asks to come back later.
     Throttled,
     /// No answer in time.
@@ -237,14 +246,7 @@ fn of_answer(status: u16, error: &impl ProvideErrorMetadata) -> (Fault, String) 
             ),
         };
     };
-    let fault = match code {
-        _ if THROTTLING_ERRORS.contains(&code) || status == 429 => Fault::Throttled,
-        _ if status >= 500 => Fault::Unavailable,
-        // The agent's own credentials; the next ones will do.
-        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => Fault::Unavailable,
-        "ResourceNotFoundException" => Fault::NotFound,
-        _ => Fault::Denied,
-    };
+    let fault = fault_of(status, code, error.message());
     // AWS explains a signature by quoting the signed request, session token included.
     let message = match code {
         "IncompleteSignature" | "SignatureDoesNotMatch" => None,
@@ -256,13 +258,49 @@ fn of_answer(status: u16, error: &impl ProvideErrorMetadata) -> (Fault, String) 
     }
 }
 
-/// One line of bounded length without access key ids.
+/// Whose fault it is that AWS refuses. What may pass without a change of the
+/// role, the pod or what is declared for it is an outage, as is what the agent
+/// itself does wrong. Services spell codes with and without `Exception`.
+fn fault_of(status: u16, code: &str, message: Option<&str>) -> Fault {
+    if status == 429 || THROTTLING_ERRORS.contains(&code) {
+        return Fault::Throttled;
+    }
+    if status >= 500 {
+        return Fault::Unavailable;
+    }
+    match code.strip_suffix("Exception").unwrap_or(code) {
+        // The agent's own credentials or clock, or a pod's token: the next ones
+        // will do. Or STS could not ask the token's issuer for its keys.
+        "ExpiredToken"
+        | "IDPCommunicationError"
+        | "IncompleteSignature"
+        | "InvalidClientTokenId"
+        | "InvalidSignature"
+        | "MissingAuthenticationToken"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClient" => Fault::Unavailable,
+        // It may say so in these words, too: the SDKs for PHP and Ruby try again.
+        "InvalidIdentityToken" if message.is_some_and(|it| it.contains(NO_ISSUER_KEYS)) => {
+            Fault::Unavailable
+        }
+        "PackedPolicyTooLarge" => Fault::TooLarge,
+        "ResourceNotFound" => Fault::NotFound,
+        _ => Fault::Denied,
+    }
+}
+
+/// One line of bounded length without access key ids and tokens.
 fn harmless(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let line: String = line.chars().take(LONGEST_MESSAGE).collect();
     let words = line.split(' ').map(|word| {
-        let names_a_key = word.contains("AKIA") || word.contains("ASIA");
-        if names_a_key { "(access key)" } else { word }
+        match word {
+            _ if word.contains("AKIA") || word.contains("ASIA") => "(access key)",
+            // A JSON Web Token begins with `{"` in base64url.
+            _ if word.contains("eyJ") => "(token)",
+            _ => word,
+        }
     });
     words.collect::<Vec<_>>().join(" ")
 }

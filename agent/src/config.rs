@@ -1,5 +1,6 @@
 //! The command line and the environment, validated: the only reader of either.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -7,10 +8,15 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, SourceName, Verb};
-use crate::model::{SessionScope, StsEndpoints};
+use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
+pub use self::exchange::{Exchange, TokenRequests};
+pub use self::sources::AssociationSource;
+use self::sources::sources;
+use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
+mod exchange;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +60,16 @@ pub struct Config {
     pub sources: Vec<AssociationSource>,
     /// Goes into session tags and names.
     pub cluster_name: Option<String>,
+    /// How a role is had whose association does not say it.
+    pub exchange: Exchange,
+    /// The audience of tokens for web identities.
+    pub web_identity_audience: String,
+    /// What sessions are called; `None`: after their service account.
+    pub session_name: Option<SessionName>,
+    /// The source identity of sessions.
+    pub source_identity: Option<SessionName>,
+    /// Further session tags.
+    pub session_tags: BTreeMap<String, String>,
     /// How long a session lives, unless it is chained (then an hour at most).
     pub session_duration: Duration,
     /// Whose a session is.
@@ -85,18 +101,6 @@ pub struct Network {
     pub link_kind: LinkKind,
 }
 
-/// One place where associations are declared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AssociationSource {
-    /// A file in YAML or JSON.
-    File(PathBuf),
-    /// EKS Pod Identity associations of this cluster.
-    Eks {
-        /// The cluster, as EKS names it.
-        cluster: String,
-    },
-}
-
 /// What a caller must show to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityMode {
@@ -106,16 +110,6 @@ pub enum IdentityMode {
     Token,
     /// A token, from the pod's own address.
     Both,
-}
-
-/// Whether tokens are requested.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenRequests {
-    /// They are not: the agent may not.
-    #[default]
-    Off,
-    /// They are, for pods that have shown none.
-    On,
 }
 
 /// What the addresses are put on.
@@ -207,6 +201,11 @@ impl TryFrom<RunArgs> for Config {
             no_setup_network,
             association_sources,
             association_file,
+            exchange,
+            web_identity_audience,
+            session_name,
+            source_identity,
+            session_tag,
             session_duration,
             session_scope,
             sts_regional_endpoints,
@@ -223,6 +222,21 @@ impl TryFrom<RunArgs> for Config {
         if port != 0 && port == probe_port {
             return Err(usage("--probe-port", "is the same as --port"));
         }
+        for (flag, name) in [
+            ("--session-name", &session_name),
+            ("--source-identity", &source_identity),
+        ] {
+            let names_pod = name.as_ref().is_some_and(SessionName::names_pod);
+            if names_pod && session_scope != SessionScope::Pod {
+                return Err(usage(
+                    flag,
+                    "names the pod, which takes --session-scope pod",
+                ));
+            }
+        }
+        if web_identity_audience.is_empty() {
+            return Err(usage("--web-identity-audience", "is empty"));
+        }
         let network = hosts.network()?;
         Ok(Self {
             node_name: node_name_or_host(node_name)?,
@@ -235,18 +249,24 @@ impl TryFrom<RunArgs> for Config {
                 association_sources,
                 association_file.as_ref(),
                 cluster_name.as_deref(),
+                exchange,
             )?,
             cluster_name,
+            exchange,
+            session_name,
+            source_identity,
+            session_tags: session_tags(session_tag)?,
             session_duration,
             session_scope,
             sts_endpoints: sts_regional_endpoints,
             identity,
-            token_audiences: audiences(token_audience)?,
+            token_audiences: audiences(token_audience, &web_identity_audience)?,
             token_requests: if request_tokens {
                 TokenRequests::On
             } else {
                 TokenRequests::Off
             },
+            web_identity_audience,
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
             kubeconfig,
@@ -287,48 +307,20 @@ fn node_name_or_host(given: Option<String>) -> Result<String, Error> {
         .ok_or_else(|| usage("--node-name", "is not given, and the host has no name"))
 }
 
-fn sources(
-    names: Option<Vec<SourceName>>,
-    file: Option<&PathBuf>,
-    cluster: Option<&str>,
-) -> Result<Vec<AssociationSource>, Error> {
-    let names = names.unwrap_or_else(|| match file {
-        Some(_) => vec![SourceName::File, SourceName::Eks],
-        None => vec![SourceName::Eks],
-    });
-    if names.is_empty() {
-        return Err(usage("--association-sources", "names no source"));
-    }
-    if file.is_some() && !names.contains(&SourceName::File) {
-        return Err(usage(
-            "--association-file",
-            "is given, but --association-sources leaves `file` out",
-        ));
-    }
-    let mut sources = Vec::with_capacity(names.len());
-    for name in names {
-        let source =
-            match name {
-                SourceName::File => AssociationSource::File(file.cloned().ok_or_else(|| {
-                    usage("--association-file", "is required by the source `file`")
-                })?),
-                SourceName::Eks => AssociationSource::Eks {
-                    cluster: cluster
-                        .ok_or_else(|| usage("--cluster-name", "is required by the source `eks`"))?
-                        .to_owned(),
-                },
-            };
-        if sources.contains(&source) {
-            return Err(usage("--association-sources", "names a source twice"));
-        }
-        sources.push(source);
-    }
-    Ok(sources)
+/// As STS accepts them beside those that credlet sets.
+fn session_tags(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
+    check_session_tags(given.iter().map(|(key, value)| (key, value)))
+        .map_err(|why| usage("--session-tag", &format!("is refused: {why}")))?;
+    Ok(given.into_iter().collect())
 }
 
-fn audiences(given: Vec<String>) -> Result<Vec<String>, Error> {
+/// Those that are given, and that of the tokens which AWS is shown.
+fn audiences(mut given: Vec<String>, web_identity: &str) -> Result<Vec<String>, Error> {
     if given.is_empty() || given.iter().any(String::is_empty) {
         return Err(usage("--token-audience", "names no audience"));
+    }
+    if !given.iter().any(|audience| audience == web_identity) {
+        given.push(web_identity.to_owned());
     }
     Ok(given)
 }

@@ -14,9 +14,13 @@ use crate::cache::{self, Cache, Fetch, Life, Patience, State};
 use crate::clock::{Clock, Moment};
 use crate::model::{Association, Credentials, PodName, Secret, ServiceAccount};
 
+pub mod eks_auth;
+pub mod exchanges;
+pub mod session;
 pub mod sts;
 #[cfg(test)]
 mod tests;
+mod web_identity;
 
 /// What is left at least of what is served while AWS answers: the widest window
 /// in which SDKs refresh early (botocore, Java, .NET).
@@ -111,6 +115,9 @@ pub enum Refusal {
     /// AWS understood and refuses: the role's trust policy, or a permission.
     #[error("AWS refuses the role: {0}")]
     Denied(String),
+    /// The session's tags and policy are more than STS takes; says what to drop.
+    #[error("the session has too much of tags or policy for STS: {0}")]
+    TooLarge(String),
     /// AWS asks to come back later.
     #[error("AWS throttles")]
     Throttled,
@@ -229,7 +236,7 @@ impl Fetch for Assume {
 
     fn patience(&self, refusal: &Refusal) -> Patience {
         match refusal {
-            Refusal::Denied(_) | Refusal::NotAssociated => Patience::Late,
+            Refusal::Denied(_) | Refusal::NotAssociated | Refusal::TooLarge(_) => Patience::Late,
             // The next request may bring one.
             Refusal::NoToken(_) => Patience::AtOnce,
             Refusal::Throttled | Refusal::Unavailable(_) | Refusal::Malformed(_) => Patience::Soon,

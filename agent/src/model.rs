@@ -10,10 +10,12 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 mod session_name;
+mod session_tag;
 #[cfg(test)]
 mod tests;
 
-pub use session_name::SessionName;
+pub use session_name::{Field, Part, SessionName};
+pub use session_tag::{check_session_tag, check_session_tags};
 
 /// Why a text is not the value that it claims to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,15 @@ pub enum Invalid {
          {{serviceAccount}}, {{pod}} or {{node}}"
     )]
     SessionName,
+    /// Not a session tag that may be set.
+    #[error(
+        "not a session tag: a key of 1 to 128 and a value of up to 256 letters, digits, spaces and \
+         `_.:/=+-@`; keys that begin with aws:, eks-cluster- or kubernetes- are set by credlet alone"
+    )]
+    SessionTag,
+    /// STS compares keys of tags without regard to case.
+    #[error("two session tags have the same key, apart from case")]
+    SessionTagTwice,
 }
 
 /// A pod's UID: what tells a pod from its namesake that came before it.
@@ -297,7 +308,8 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself. Only `serve::wire` calls this; a test holds it.
+    /// The text itself. Only `serve::wire` and the exchanges that show AWS a token
+    /// call this; a test holds it.
     pub fn expose(&self) -> &str {
         &self.0
     }

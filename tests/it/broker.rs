@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use credlet::associations::eks::Eks;
 use credlet::associations::file::File;
+use credlet::associations::spec::Defaults;
 use credlet::associations::{Associations, Source};
 use credlet::aws;
 use credlet::broker::Broker;
 use credlet::clock::Clock;
-use credlet::credentials::sts::Sts;
 use credlet::credentials::{Standing, Vault};
-use credlet::model::{SessionScope, StsEndpoints};
+use credlet::model::{Means, SessionScope};
 use credlet_tests::callers::{self, Callers};
 use credlet_tests::fake_aws::{Api, CLUSTER, Call, Entry, FakeAws};
 use credlet_tests::fake_kube::{FakeKube, Pod};
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{advance, pause, resume, sleep, timeout};
 
-use crate::upstream::sdk;
+use crate::upstream::{by_agent, sdk, sessions};
 
 mod tokens;
 
@@ -54,12 +54,12 @@ impl Fixture {
         let mut tasks = callers.into_tasks();
         let clock = Clock::paused(SystemTime::now());
         let (sdk, metrics) = (sdk(&aws).await, aws::Metrics::default());
-        let (eks, scheduler) = Eks::new(&sdk, CLUSTER, metrics.clone(), clock);
+        let (eks, scheduler) = Eks::new(&sdk, CLUSTER, Means::Agent, metrics.clone(), clock);
         tasks.spawn(scheduler);
-        let (file, reader) = File::load(&path).expect("good");
+        let (file, reader) = File::load(&path, Defaults::default()).expect("good");
         tasks.spawn(reader);
-        let sts = Sts::new(&sdk, StsEndpoints::Regional, None, HOUR, metrics);
-        let (vault, scheduler) = Vault::new(Arc::new(sts), clock);
+        let exchanges = by_agent(&sdk, sessions(None, HOUR), &metrics);
+        let (vault, scheduler) = Vault::new(Arc::new(exchanges), clock);
         tasks.spawn(scheduler);
         let sources: Vec<Box<dyn Source>> = vec![Box::new(eks.clone()), Box::new(file)];
         let broker = Broker::new(identity, Associations::new(sources), vault.clone(), scope);

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 9] = [
 ];
 
 /// What is named in few files only: a needle, and the files that may have it.
-const KEPT_TO: [(&str, &[&str]); 10] = [
+const KEPT_TO: [(&str, &[&str]); 11] = [
     (
         "kube::",
         &[
@@ -31,16 +31,31 @@ const KEPT_TO: [(&str, &[&str]); 10] = [
     ("jsonwebtoken::", &["identity/tokens/"]),
     (
         "aws_sdk_sts::",
-        &["credentials/sts.rs", "credentials/sts/", "aws.rs"],
+        &[
+            "credentials/sts.rs",
+            "credentials/sts/",
+            "credentials/web_identity.rs",
+            "aws.rs",
+        ],
     ),
+    ("aws_sdk_eksauth::", &["credentials/eks_auth.rs", "aws.rs"]),
     (
         "aws_sdk_eks::",
         &["associations/eks.rs", "associations/eks/", "aws.rs"],
     ),
+    ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
     ("aws_config::", &["aws.rs", "aws/"]),
     ("hyper::", &["serve.rs", "serve/", "node/ops.rs"]),
     ("netsetup::", &["node.rs", "node/", "main.rs"]),
-    (".expose()", &["serve/wire.rs"]),
+    // To pods, and to AWS the tokens that it takes for a pod's identity.
+    (
+        ".expose()",
+        &[
+            "serve/wire.rs",
+            "credentials/eks_auth.rs",
+            "credentials/web_identity.rs",
+        ],
+    ),
     ("SystemTime::now", &["clock.rs"]),
     ("env::var", &["config.rs", "config/"]),
 ];

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use credlet::associations::file::File;
+use credlet::associations::spec::Defaults;
 use credlet::associations::{Known, Source};
 use credlet::config::{Command, Error};
 use credlet::model::ServiceAccount;
@@ -104,7 +105,7 @@ async fn the_association_file_that_is_shown_is_a_good_one() {
         .expect("the README shows a file");
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), shown).expect("writable");
-    let (source, _reader) = File::load(file.path()).expect("the file is good");
+    let (source, _reader) = File::load(file.path(), Defaults::default()).expect("the file is good");
     for (namespace, name) in [
         ("shop", "checkout"),
         ("shop", "reports"),

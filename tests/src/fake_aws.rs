@@ -28,9 +28,11 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 mod eks;
+mod pod_identity;
 mod sts;
 
 pub use eks::{Describe, Entry, List};
+pub use pod_identity::PodIdentity;
 pub use sts::{AssumeRole, issued_to};
 
 /// The one cluster that the stand-in for EKS knows.
@@ -50,6 +52,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Api {
     /// `sts:AssumeRole`; its subject for [`FakeAws::script_for`] is the role's ARN.
     AssumeRole,
+    /// `sts:AssumeRoleWithWebIdentity`; likewise.
+    WebIdentity,
+    /// `eks-auth:AssumeRoleForPodIdentity`; its subject is `namespace/name`.
+    PodIdentity,
     /// `eks:ListPodIdentityAssociations`; its subject is `namespace/name`.
     List,
     /// `eks:DescribePodIdentityAssociation`; its subject is `namespace/name`.
@@ -67,6 +73,10 @@ pub enum Answer {
     Throttled,
     /// AWS's refusal.
     Denied,
+    /// As well as AWS does for a role whose sessions last so many seconds at most.
+    Longest(u64),
+    /// A refusal with this code and status 400.
+    Refused(&'static str),
     /// A 404 of the service's own: the cluster or the association has gone.
     Gone,
     /// A 500.
@@ -86,6 +96,10 @@ pub enum Answer {
 pub enum Call {
     /// `sts:AssumeRole`.
     AssumeRole(AssumeRole),
+    /// `sts:AssumeRoleWithWebIdentity`.
+    WebIdentity(AssumeRole),
+    /// `eks-auth:AssumeRoleForPodIdentity`.
+    PodIdentity(PodIdentity),
     /// `eks:ListPodIdentityAssociations`.
     List(List),
     /// `eks:DescribePodIdentityAssociation`.
@@ -96,6 +110,8 @@ impl Call {
     fn api(&self) -> Api {
         match self {
             Self::AssumeRole(_) => Api::AssumeRole,
+            Self::WebIdentity(_) => Api::WebIdentity,
+            Self::PodIdentity(_) => Api::PodIdentity,
             Self::List(_) => Api::List,
             Self::Describe(_) => Api::Describe,
         }
@@ -210,7 +226,7 @@ impl FakeAws {
     pub fn assume_roles(&self) -> Vec<AssumeRole> {
         let only = |call| match call {
             Call::AssumeRole(call) => Some(call),
-            Call::List(_) | Call::Describe(_) => None,
+            Call::WebIdentity(_) | Call::PodIdentity(_) | Call::List(_) | Call::Describe(_) => None,
         };
         self.calls().into_iter().filter_map(only).collect()
     }
@@ -293,9 +309,21 @@ async fn answer(
         sts::who(&signer, &state.lock().sessions)
     } else if is_sts {
         let call = sts::parse(&body, signer);
-        let answer = state.record(&Call::AssumeRole(call.clone()), &call.role);
+        let recorded = match call.token {
+            Some(_) => Call::WebIdentity(call.clone()),
+            None => Call::AssumeRole(call.clone()),
+        };
+        let answer = state.record(&recorded, &call.role);
         let answer = wait(answer).await;
         sts::reply(&call, answer, &mut state.lock().sessions)
+    } else if let Some(cluster) = pod_identity::cluster(head.uri.path()) {
+        let call = pod_identity::parse(cluster, &body, signer);
+        let subject = pod_identity::subject(&call);
+        let answer = wait(state.record(&Call::PodIdentity(call.clone()), &subject)).await;
+        let Inner {
+            table, sessions, ..
+        } = &mut *state.lock();
+        pod_identity::reply(&call, answer, table, sessions)
     } else {
         eks_reply(&state, &head.uri, signer).await
     };
@@ -317,7 +345,9 @@ async fn eks_reply(state: &State, uri: &hyper::Uri, signer: String) -> Reply {
     let subject = match &call {
         Call::List(list) => format!("{}/{}", list.namespace, list.service_account),
         Call::Describe(describe) => state.lock().table.account_of(&describe.id),
-        Call::AssumeRole(_) => unreachable!("eks::parse makes none"),
+        Call::AssumeRole(_) | Call::WebIdentity(_) | Call::PodIdentity(_) => {
+            unreachable!("eks::parse makes none")
+        }
     };
     let answer = wait(state.record(&call, &subject)).await;
     eks::reply(&call, answer, &state.lock().table)
@@ -331,6 +361,8 @@ async fn wait(answer: Answer) -> Answer {
         Answer::Well
         | Answer::Throttled
         | Answer::Denied
+        | Answer::Refused(_)
+        | Answer::Longest(_)
         | Answer::Gone
         | Answer::Broken
         | Answer::Malformed

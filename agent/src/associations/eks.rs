@@ -15,7 +15,7 @@ use super::{Error, Known, Source};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
 use crate::cache::{self, Cache, Fetch, Life, Patience};
 use crate::clock::Clock;
-use crate::model::{Association, Grant, Invalid, ServiceAccount, Session};
+use crate::model::{Association, Grant, Invalid, Means, ServiceAccount, Session};
 
 #[cfg(test)]
 mod tests;
@@ -38,16 +38,18 @@ const MOST_PAGES: usize = 10;
 pub struct Eks(Cache<Lookup>);
 
 impl Eks {
-    /// Knows nothing yet; the future asks, refreshes and forgets.
+    /// Roles are assumed by these `means`. Knows nothing yet; the future asks, refreshes and forgets.
     pub fn new(
         sdk: &SdkConfig,
         cluster_name: &str,
+        means: Means,
         metrics: Metrics,
         clock: Clock,
     ) -> (Self, BoxFuture<'static, ()>) {
         let lookup = Lookup {
             client: Client::new(sdk),
             cluster_name: cluster_name.into(),
+            means,
             metrics,
         };
         let (cache, scheduler) = Cache::new(lookup, clock);
@@ -108,6 +110,7 @@ impl Source for Eks {
 struct Lookup {
     client: Client,
     cluster_name: Arc<str>,
+    means: Means,
     metrics: Metrics,
 }
 
@@ -138,7 +141,7 @@ impl Fetch for Lookup {
 
     fn patience(&self, error: &Failure) -> Patience {
         match error.fault {
-            Fault::Denied | Fault::NotFound => Patience::Late,
+            Fault::Denied | Fault::NotFound | Fault::TooLarge => Patience::Late,
             Fault::Throttled | Fault::TimedOut | Fault::Unavailable | Fault::Malformed => {
                 Patience::Soon
             }
@@ -170,7 +173,10 @@ impl Lookup {
             Err(failure) if failure.fault == Fault::NotFound => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let grant = accept(association, account)?;
+        let grant = Grant {
+            means: self.means.clone(),
+            ..accept(association, account)?
+        };
         Ok(Some(Arc::new(Association::Role(grant))))
     }
 
@@ -219,6 +225,7 @@ impl Lookup {
                 ..failure
             },
             Fault::Denied
+            | Fault::TooLarge
             | Fault::Throttled
             | Fault::TimedOut
             | Fault::Unavailable

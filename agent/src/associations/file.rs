@@ -12,23 +12,19 @@ use futures::future::{self, BoxFuture};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
+use super::spec::{self, Defaults, Spec};
 use super::{Error, Known, Source};
-use crate::model::{Association, Grant, Invalid, RoleArn, ServiceAccount, Session};
+use crate::model::{Association, Invalid, ServiceAccount};
 
 #[cfg(test)]
 mod tests;
 
 /// The largest file that is read: what fits into a `ConfigMap`.
 const LARGEST_FILE: u64 = 1 << 20;
-
-/// The longest external id that STS takes.
-const LONGEST_EXTERNAL_ID: usize = 1224;
-
-/// The longest inline policy that STS takes.
-const LONGEST_POLICY: usize = 2048;
 
 /// How long a change settles before it is read: an editor writes in pieces.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -41,6 +37,7 @@ pub struct File(Arc<Shared>);
 
 struct Shared {
     path: PathBuf,
+    defaults: Defaults,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
 }
@@ -74,34 +71,35 @@ pub enum LoadError {
 /// What is wrong with an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A name or ARN.
+    /// The namespace or the service account.
     #[error("{0}")]
     Invalid(#[from] Invalid),
     /// The service account has an entry already.
     #[error("a second entry for {0}")]
     Twice(ServiceAccount),
-    /// As in EKS.
-    #[error("a policy requires disableSessionTags: true")]
-    PolicyWithTags,
-    /// STS would refuse it.
-    #[error("externalId must have 2 to 1224 characters")]
-    ExternalId,
-    /// STS would refuse it.
-    #[error("policy must be JSON of at most 2048 characters")]
-    Policy,
+    /// A field is unknown, or not of the form that is expected.
+    #[error("{0}")]
+    Form(String),
+    /// What is declared for it.
+    #[error("{0}")]
+    Spec(#[from] spec::Fault),
 }
 
 impl File {
     /// Reads the file, which must be good, and starts to watch for changes. The
     /// future re-reads it; it ends only if the notifications do.
-    pub fn load(path: &Path) -> Result<(Self, BoxFuture<'static, ()>), LoadError> {
+    pub fn load(
+        path: &Path,
+        defaults: Defaults,
+    ) -> Result<(Self, BoxFuture<'static, ()>), LoadError> {
         let changed = Arc::new(Notify::new());
         // Before the first read, so that no change falls between the two.
         let watcher = watch(path, Arc::clone(&changed))?;
-        let table = read(path)?;
+        let table = read(path, &defaults)?;
         tracing::info!(path = %path.display(), associations = table.len(), "association file read");
         let file = Self(Arc::new(Shared {
             path: path.to_owned(),
+            defaults,
             state: Mutex::new(State {
                 table: Arc::new(table),
                 bad: None,
@@ -128,7 +126,7 @@ impl File {
     /// At most a megabyte from a local file, so not worth a thread of its own.
     fn reread(&self) {
         let path = self.0.path.display();
-        let read = read(&self.0.path).map_err(|error| error.to_string());
+        let read = read(&self.0.path, &self.0.defaults).map_err(|error| error.to_string());
         let mut state = self.lock();
         match read {
             Ok(table) => {
@@ -209,23 +207,10 @@ fn watch(path: &Path, changed: Arc<Notify>) -> Result<RecommendedWatcher, notify
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    associations: Vec<Entry>,
+    associations: Vec<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Entry {
-    namespace: String,
-    service_account: String,
-    role_arn: String,
-    target_role_arn: Option<String>,
-    external_id: Option<String>,
-    policy: Option<String>,
-    #[serde(default)]
-    disable_session_tags: bool,
-}
-
-fn read(path: &Path) -> Result<Table, LoadError> {
+fn read(path: &Path, defaults: &Defaults) -> Result<Table, LoadError> {
     let mut text = String::new();
     let size = fs::File::open(path)?
         .take(LARGEST_FILE + 1)
@@ -233,55 +218,38 @@ fn read(path: &Path) -> Result<Table, LoadError> {
     if size > LARGEST_FILE {
         return Err(LoadError::TooLarge);
     }
-    parse(&text)
+    parse(&text, defaults)
 }
 
 /// What a file with this text says, by service account.
-pub fn parse(text: &str) -> Result<Table, LoadError> {
+pub fn parse(text: &str, defaults: &Defaults) -> Result<Table, LoadError> {
     // JSON is YAML, so one parser reads both.
     // The error would quote the lines around it, and logs are no place for those.
     let options = serde_saphyr::options! { with_snippet: false };
     let document: Document = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| LoadError::Syntax(error.to_string()))?;
     let mut table = Table::with_capacity(document.associations.len());
-    for (entry, number) in document.associations.into_iter().zip(1..) {
-        let (account, association) =
-            check(entry).map_err(|fault| LoadError::Entry(number, fault))?;
+    for (mut entry, number) in document.associations.into_iter().zip(1..) {
+        let wrong = |fault| LoadError::Entry(number, fault);
+        let account = account(&mut entry).map_err(wrong)?;
+        // All that is left: serde's `flatten` would let unknown fields pass.
+        let spec: Spec = serde_json::from_value(Value::Object(entry))
+            .map_err(|error| wrong(Fault::Form(error.to_string())))?;
+        let association = spec.accept(defaults);
+        let association = association.map_err(|fault| wrong(fault.into()))?;
         if table.contains_key(&account) {
-            return Err(LoadError::Entry(number, Fault::Twice(account)));
+            return Err(wrong(Fault::Twice(account)));
         }
         table.insert(account, Arc::new(association));
     }
     Ok(table)
 }
 
-fn check(entry: Entry) -> Result<(ServiceAccount, Association), Fault> {
-    let external_id = entry.external_id;
-    if external_id
-        .as_ref()
-        .is_some_and(|id| !(2..=LONGEST_EXTERNAL_ID).contains(&id.len()))
-    {
-        return Err(Fault::ExternalId);
-    }
-    let policy_fits = entry.policy.as_ref().is_none_or(|policy| {
-        policy.len() <= LONGEST_POLICY
-            && serde_json::from_str::<serde::de::IgnoredAny>(policy).is_ok()
-    });
-    if !policy_fits {
-        return Err(Fault::Policy);
-    }
-    let session = match (entry.disable_session_tags, entry.policy) {
-        (true, policy) => Session::Untagged { policy },
-        (false, None) => Session::TAGGED,
-        (false, Some(_)) => return Err(Fault::PolicyWithTags),
+fn account(entry: &mut Map<String, Value>) -> Result<ServiceAccount, Fault> {
+    let mut take = |field| match entry.remove(field) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) | None => Err(Fault::Form(format!("{field} is missing, or no text"))),
     };
-    let target_role = entry.target_role_arn.as_deref().map(str::parse::<RoleArn>);
-    let association = Association::Role(Grant {
-        target_role: target_role.transpose()?,
-        external_id,
-        session,
-        ..Grant::of(entry.role_arn.parse()?)
-    });
-    let account = ServiceAccount::new(&entry.namespace, &entry.service_account)?;
-    Ok((account, association))
+    let (namespace, name) = (take("namespace")?, take("serviceAccount")?);
+    Ok(ServiceAccount::new(&namespace, &name)?)
 }

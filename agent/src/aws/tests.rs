@@ -46,9 +46,56 @@ fn a_message_is_cut() {
     assert_eq!(message.chars().count(), LONGEST_MESSAGE);
 }
 
+/// STS's codes are those on the wire, from the AWS API's models.
 #[test]
-fn the_agents_own_expired_credentials_are_an_outage_and_no_refusal() {
-    assert_eq!(words("ExpiredToken", "expired").0, Fault::Unavailable);
+fn a_refusal_that_another_role_or_pod_or_declaration_would_end_is_one() {
+    for (code, wanted) in [
+        ("AccessDenied", Fault::Denied),
+        ("AccessDeniedException", Fault::Denied),
+        ("IDPRejectedClaim", Fault::Denied),
+        ("InvalidIdentityToken", Fault::Denied),
+        ("InvalidTokenException", Fault::Denied),
+        ("InvalidParameterException", Fault::Denied),
+        ("InvalidRequestException", Fault::Denied),
+        ("MalformedPolicyDocument", Fault::Denied),
+        ("NoSuchEntity", Fault::Denied),
+        ("RegionDisabledException", Fault::Denied),
+        ("ValidationError", Fault::Denied),
+        ("PackedPolicyTooLarge", Fault::TooLarge),
+        ("ResourceNotFoundException", Fault::NotFound),
+    ] {
+        assert_eq!(words(code, "no").0, wanted, "{code}");
+    }
+}
+
+#[test]
+fn what_the_next_credentials_or_token_or_attempt_may_end_is_an_outage() {
+    for code in [
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IDPCommunicationError",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ] {
+        assert_eq!(words(code, "no").0, Fault::Unavailable, "{code}");
+    }
+    let keys = "Couldn't retrieve verification key from your identity provider";
+    assert_eq!(words("InvalidIdentityToken", keys).0, Fault::Unavailable);
+}
+
+#[test]
+fn a_failure_of_awss_own_is_an_outage_whatever_its_code() {
+    let error = ErrorMetadata::builder().code("AccessDenied").build();
+    assert_eq!(of_answer(503, &error).0, Fault::Unavailable);
+}
+
+#[test]
+fn tokens_are_not_passed_on() {
+    let (_, message) = words("InvalidIdentityToken", "'eyJhbGciOi.eyJpc3Mi.c2ln' is bad");
+    assert_eq!(message, "InvalidIdentityToken: (token) is bad");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{IdentityMode, LinkKind, LogFormat, LogLevel};
-use crate::model::{SessionScope, StsEndpoints};
+use super::{Exchange, IdentityMode, LinkKind, LogFormat, LogLevel};
+use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
 const SESSION_DURATION: std::ops::RangeInclusive<Duration> =
@@ -75,6 +75,26 @@ pub(super) struct RunArgs {
     /// The file of the source `file`, YAML or JSON
     #[arg(long, env = "CREDLET_ASSOCIATION_FILE")]
     pub(super) association_file: Option<PathBuf>,
+    /// How a role is had whose association does not say it
+    #[arg(long, env = "CREDLET_EXCHANGE", value_enum, default_value_t = Exchange::AssumeRole)]
+    pub(super) exchange: Exchange,
+    /// The audience of tokens for web identities, where the association names none
+    #[arg(
+        long,
+        env = "CREDLET_WEB_IDENTITY_AUDIENCE",
+        default_value = "sts.amazonaws.com"
+    )]
+    pub(super) web_identity_audience: String,
+    /// What sessions are called: a text with {cluster}, {namespace}, {serviceAccount}, {pod}, {node}
+    /// [default: {namespace}.{serviceAccount}]
+    #[arg(long, env = "CREDLET_SESSION_NAME")]
+    pub(super) session_name: Option<SessionName>,
+    /// The source identity of sessions, with the same fields [default: none]
+    #[arg(long, env = "CREDLET_SOURCE_IDENTITY")]
+    pub(super) source_identity: Option<SessionName>,
+    /// A further session tag, KEY=VALUE; can be given several times
+    #[arg(long, env = "CREDLET_SESSION_TAG", value_delimiter = ',', value_parser = session_tag)]
+    pub(super) session_tag: Vec<(String, String)>,
     /// How long a session lives: 30m to 12h, chained sessions 1h at most
     #[arg(long, env = "CREDLET_SESSION_DURATION", default_value = "1h", value_parser = session_duration)]
     pub(super) session_duration: Duration,
@@ -173,6 +193,12 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("not a duration, such as 5m".to_owned());
     };
     Ok(duration)
+}
+
+fn session_tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
+    check_session_tag(key, value).map_err(|why| why.to_string())?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn session_duration(text: &str) -> Result<Duration, String> {

@@ -73,6 +73,28 @@ fn sources_keep_the_order_in_which_they_are_named() {
 }
 
 #[test]
+fn eks_auth_answers_for_every_account_so_it_comes_last() {
+    let config = run("--cluster-name c --exchange eks-auth --association-file f");
+    let cluster = "c".to_owned();
+    assert_eq!(
+        config.sources,
+        [
+            AssociationSource::File("f".into()),
+            AssociationSource::EksAuth { cluster }
+        ]
+    );
+}
+
+#[test]
+fn tokens_that_aws_is_shown_may_be_brought_by_callers() {
+    let config = run("--cluster-name c");
+    let both = ["pods.eks.amazonaws.com", "sts.amazonaws.com"];
+    assert_eq!(config.token_audiences, both);
+    let other = run("--cluster-name c --token-audience a --web-identity-audience a");
+    assert_eq!(other.token_audiences, ["a"]);
+}
+
+#[test]
 fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
     let cases = [
         ("--association-sources file", "--association-file"),
@@ -81,6 +103,17 @@ fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
             "--association-file",
         ),
         ("--association-sources eks,eks", "--association-sources"),
+        (
+            "--association-sources eks,file --association-file f --exchange eks-auth",
+            "--association-sources",
+        ),
+        ("--exchange saml", "--exchange"),
+        ("--web-identity-audience=", "--web-identity-audience"),
+        ("--session-name {user}", "--session-name"),
+        ("--session-name {pod}", "--session-name"),
+        ("--source-identity {pod}", "--source-identity"),
+        ("--session-tag team", "--session-tag"),
+        ("--session-tag aws:team=x", "--session-tag"),
         ("--association-sources nowhere", "--association-sources"),
         ("--bind-hosts localhost", "--bind-hosts"),
         ("--bind-hosts 0.0.0.0", "--bind-hosts"),
@@ -93,6 +126,7 @@ fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
         ("--session-duration 13h", "--session-duration"),
         ("--session-duration=-1h", "--session-duration"),
         ("--session-duration soon", "--session-duration"),
+        ("--session-tag team=a --session-tag Team=b", "--session-tag"),
         ("--link-kind tun", "--link-kind"),
         ("--log-format xml", "--log-format"),
         ("--log-level loud", "--log-level"),

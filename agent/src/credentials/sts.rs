@@ -1,21 +1,18 @@
-//! `sts:AssumeRole`, once or chained.
+//! STS: a role assumed by the agent or for a pod's token, and perhaps another from there.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_sts::config::endpoint::{DefaultResolver, EndpointFuture, Params, ResolveEndpoint};
 use aws_sdk_sts::config::{Builder, Config, Credentials as SdkCredentials};
 use aws_sdk_sts::error::BoxError;
 use aws_sdk_sts::types::{self, Tag};
-use futures::FutureExt;
-use futures::future::BoxFuture;
 
-use super::{Exchange, Key, Refusal};
+use super::session::Sessions;
+use super::{Key, Refusal, Tokens};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
-use crate::model::{
-    Association, Credentials, Grant, RoleArn, Secret, ServiceAccount, Session, StsEndpoints,
-};
+use crate::model::{Credentials, Grant, Means, RoleArn, Secret, Session, StsEndpoints};
 
 #[cfg(test)]
 mod tests;
@@ -23,156 +20,244 @@ mod tests;
 /// The first session of a chain is used once, so it lives as briefly as STS allows.
 const SHORTEST_SESSION: Duration = Duration::from_mins(15);
 
-/// The longest that STS allows a session which another session assumes.
-const LONGEST_CHAINED_SESSION: Duration = Duration::from_hours(1);
+/// The longest that STS allows a session which another session assumes, and the
+/// least that every role's maximum is.
+const SURE_SESSION: Duration = Duration::from_hours(1);
 
-/// The longest session name that STS accepts, in bytes.
-const LONGEST_NAME: usize = 64;
+/// Of the words in which STS refuses a duration, be it beyond the role's own
+/// maximum or beyond the hour of a role that a session assumes, as the agent's
+/// own identity may be.
+const TOO_LONG: &str = "DurationSeconds exceeds the";
 
-/// How many bytes of a hash end a session name that had to be cut.
-const HASH_BYTES: usize = 8;
+/// How many roles are remembered for being granted for less than was asked for.
+const MOST_CAPPED: usize = 1024;
 
-/// Assumes roles. Cheap to clone.
-#[derive(Clone)]
+/// Assumes roles.
 pub struct Sts {
-    client: aws_sdk_sts::Client,
-    cluster_name: Option<Arc<str>>,
-    session_duration: Duration,
-    metrics: Metrics,
+    pub(super) clients: Clients,
+    pub(super) sessions: Sessions,
+    tokens: Arc<dyn Tokens>,
+    pub(super) metrics: Metrics,
+    /// Roles that STS grants for less than the duration that is asked for.
+    capped: Mutex<HashSet<RoleArn>>,
 }
 
 impl Sts {
-    /// Sessions are tagged with `cluster_name` where there is one, and last
-    /// `session_duration` unless they are chained.
+    /// Web identities are taken from `tokens`.
     pub fn new(
         sdk: &SdkConfig,
         endpoints: StsEndpoints,
-        cluster_name: Option<&str>,
-        session_duration: Duration,
+        sessions: Sessions,
+        tokens: Arc<dyn Tokens>,
         metrics: Metrics,
     ) -> Self {
-        let config = Builder::from(sdk);
-        let config = match endpoints {
-            StsEndpoints::Regional => config,
-            StsEndpoints::Legacy => config.endpoint_resolver(Legacy::default()),
-        };
         Self {
-            client: aws_sdk_sts::Client::from_conf(config.build()),
-            cluster_name: cluster_name.map(Arc::from),
-            session_duration,
+            clients: Clients::new(sdk, endpoints),
+            sessions,
+            tokens,
             metrics,
+            capped: Mutex::default(),
         }
     }
 
-    async fn assume(&self, key: &Key) -> Result<Credentials, Refusal> {
-        let Association::Role(grant) = &*key.association else {
-            return Err(Refusal::Denied("EKS alone knows the role".to_owned()));
+    /// The grant's role or, through it, its target role.
+    pub(super) async fn assume(&self, key: &Key, grant: &Grant) -> Result<Credentials, Refusal> {
+        let first = self.first(key, grant).await?;
+        let Some(target) = &grant.target_role else {
+            return kept(first, &grant.role);
         };
-        let Grant {
-            role, target_role, ..
-        } = grant;
-        let Some(target_role) = target_role else {
-            let session = Hop {
-                key,
-                grant,
-                role,
-                place: Place::Only,
-            };
-            return self.session(session).await.and_then(|got| kept(got, role));
-        };
-        let first = Hop {
-            key,
-            grant,
-            role,
-            place: Place::First,
-        };
-        let signer = self.session(first).await.and_then(signer)?;
-        let last = Hop {
-            key,
-            grant,
-            role: target_role,
-            place: Place::Last(signer),
-        };
-        let got = self.session(last).await?;
-        kept(got, target_role)
+        let last = self.last(key, grant, target, signer(first)?).await?;
+        kept(last, target)
     }
 
-    /// One call: STS's words, checked for nothing yet.
-    async fn session(&self, hop: Hop<'_>) -> Result<types::Credentials, Refusal> {
-        let Hop {
-            key,
-            grant,
-            role,
-            place,
-        } = hop;
-        let duration = match place {
-            Place::Only => self.session_duration,
-            Place::First => SHORTEST_SESSION,
-            Place::Last(_) => self.session_duration.min(LONGEST_CHAINED_SESSION),
+    /// The grant's own role: the only one, or the first of two.
+    async fn first(&self, key: &Key, grant: &Grant) -> Result<types::Credentials, Refusal> {
+        let longest = match grant.target_role {
+            Some(_) => SHORTEST_SESSION,
+            None => self.sessions.duration(grant),
         };
-        let seconds = i32::try_from(duration.as_secs()).expect("config allows 12 hours at most");
+        let is_capped = longest > SURE_SESSION && self.capped().contains(&grant.role);
+        let duration = if is_capped { SURE_SESSION } else { longest };
+        let failure = match self.first_for(key, grant, duration).await? {
+            Ok(got) => return Ok(got),
+            Err(failure) => failure,
+        };
+        if duration <= SURE_SESSION || !failure.message.contains(TOO_LONG) {
+            return Err(failure.into());
+        }
+        if self.cap(&grant.role) {
+            tracing::warn!(
+                role = %grant.role,
+                asked = ?duration,
+                why = %failure,
+                "the role's sessions cannot last as long; they last an hour"
+            );
+        }
+        Ok(self.first_for(key, grant, SURE_SESSION).await??)
+    }
+
+    async fn first_for(
+        &self,
+        key: &Key,
+        grant: &Grant,
+        duration: Duration,
+    ) -> Result<Result<types::Credentials, Failure>, Refusal> {
+        match &grant.means {
+            Means::Agent => Ok(self.by_agent(key, grant, duration).await),
+            Means::WebIdentity { audience } => {
+                let audience = Arc::clone(audience);
+                let token = self
+                    .tokens
+                    .token(key.account.clone(), key.pod.clone(), audience);
+                let token = token.await?;
+                Ok(self.by_token(key, grant, duration, &token).await)
+            }
+        }
+    }
+
+    async fn by_agent(
+        &self,
+        key: &Key,
+        grant: &Grant,
+        duration: Duration,
+    ) -> Result<types::Credentials, Failure> {
         let mut call = self
-            .client
+            .clients
+            .of(grant)
             .assume_role()
-            .role_arn(role.as_str())
-            .role_session_name(session_name(&key.account))
-            .duration_seconds(seconds);
-        match place {
-            Place::Only | Place::Last(_) => {
-                call = call.set_external_id(grant.external_id.clone());
-                if let Session::Untagged { policy } = &grant.session {
-                    call = call.set_policy(policy.clone());
+            .role_arn(grant.role.as_str())
+            .role_session_name(self.sessions.name(key, grant))
+            .duration_seconds(seconds(duration))
+            .set_source_identity(self.sessions.source_identity(key));
+        for (name, value) in self.tags(key, grant)? {
+            call = call.tags(tag(name, value)).transitive_tag_keys(name);
+        }
+        if grant.target_role.is_none() {
+            call = call
+                .set_external_id(grant.external_id.clone())
+                .set_policy(policy(grant));
+        }
+        let take =
+            |answer: aws_sdk_sts::operation::assume_role::AssumeRoleOutput| answer.credentials;
+        let got = self.metrics.call(Api::AssumeRole, call.send(), take).await;
+        got.map_err(|failure| self.explain(failure, grant))
+    }
+
+    /// The second role of two.
+    async fn last(
+        &self,
+        key: &Key,
+        grant: &Grant,
+        target: &RoleArn,
+        signer: SdkCredentials,
+    ) -> Result<types::Credentials, Refusal> {
+        let duration = self.sessions.duration(grant).min(SURE_SESSION);
+        let mut call = self
+            .clients
+            .of(grant)
+            .assume_role()
+            .role_arn(target.as_str())
+            .role_session_name(self.sessions.name(key, grant))
+            .duration_seconds(seconds(duration))
+            .set_external_id(grant.external_id.clone())
+            .set_policy(policy(grant));
+        match grant.means {
+            // Tags and source identity come with the first session, and STS
+            // refuses a key that is inherited.
+            Means::Agent => {}
+            Means::WebIdentity { .. } => {
+                for (name, value) in self.tags(key, grant)? {
+                    call = call.tags(tag(name, value)).transitive_tag_keys(name);
                 }
+                call = call.set_source_identity(self.sessions.source_identity(key));
             }
-            Place::First => {}
         }
-        match place {
-            Place::Only | Place::First => {
-                for (name, value) in self.tags(key, grant) {
-                    let tag = Tag::builder().key(name).value(value).build();
-                    call = call
-                        .tags(tag.expect("has a key and a value"))
-                        .transitive_tag_keys(name);
-                }
-            }
-            // They come with the first session, and STS refuses a key that is inherited.
-            Place::Last(_) => {}
-        }
-        let mut call = call.customize();
-        if let Place::Last(signer) = place {
-            call = call.config_override(Config::builder().credentials_provider(signer));
-        }
+        let by_first = Config::builder().credentials_provider(signer);
+        let call = call.customize().config_override(by_first);
         let got = self
             .metrics
             .call(Api::AssumeRole, call.send(), |answer| answer.credentials);
-        Ok(got.await?)
+        Ok(got.await.map_err(|failure| self.explain(failure, grant))?)
     }
 
-    fn tags<'a>(&'a self, key: &'a Key, grant: &'a Grant) -> Vec<(&'a str, &'a str)> {
-        let (cluster_arn, extra) = match &grant.session {
-            Session::Untagged { .. } => return Vec::new(),
-            Session::Tagged { cluster_arn, extra } => (cluster_arn, extra),
-        };
-        let cluster = [
-            ("eks-cluster-arn", cluster_arn),
-            ("eks-cluster-name", &self.cluster_name),
-        ];
-        let cluster = cluster
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_deref()?)));
-        let account = [
-            ("kubernetes-namespace", key.account.namespace()),
-            ("kubernetes-service-account", key.account.name()),
-        ];
-        let extra = extra.iter().map(|(name, value)| (&**name, &**value));
-        cluster.chain(account).chain(extra).collect()
+    fn tags<'a>(
+        &'a self,
+        key: &'a Key,
+        grant: &'a Grant,
+    ) -> Result<BTreeMap<&'a str, String>, Failure> {
+        let tags = self.sessions.tags(key, grant);
+        tags.map_err(|failure| self.explain(failure, grant))
+    }
+
+    /// With what to drop, which STS does not know.
+    pub(super) fn explain(&self, failure: Failure, grant: &Grant) -> Failure {
+        if failure.fault != Fault::TooLarge {
+            return failure;
+        }
+        let advice = self.sessions.advice(grant);
+        let message = format!("{}; {advice}", failure.message);
+        Failure { message, ..failure }
+    }
+
+    fn capped(&self) -> std::sync::MutexGuard<'_, HashSet<RoleArn>> {
+        self.capped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is news.
+    fn cap(&self, role: &RoleArn) -> bool {
+        let mut capped = self.capped();
+        if capped.len() >= MOST_CAPPED {
+            capped.clear();
+        }
+        capped.insert(role.clone())
     }
 }
 
-impl Exchange for Sts {
-    fn exchange(&self, key: Key) -> BoxFuture<'static, Result<Credentials, Refusal>> {
-        let sts = self.clone();
-        async move { sts.assume(&key).await }.boxed()
+/// A client for each kind of endpoint, made when it is first needed.
+pub(super) struct Clients {
+    sdk: SdkConfig,
+    default: StsEndpoints,
+    regional: OnceLock<aws_sdk_sts::Client>,
+    legacy: OnceLock<aws_sdk_sts::Client>,
+}
+
+impl Clients {
+    fn new(sdk: &SdkConfig, default: StsEndpoints) -> Self {
+        Self {
+            sdk: sdk.clone(),
+            default,
+            regional: OnceLock::new(),
+            legacy: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn of(&self, grant: &Grant) -> &aws_sdk_sts::Client {
+        let config = || Builder::from(&self.sdk);
+        match grant.endpoints.unwrap_or(self.default) {
+            StsEndpoints::Regional => self
+                .regional
+                .get_or_init(|| aws_sdk_sts::Client::from_conf(config().build())),
+            StsEndpoints::Legacy => self.legacy.get_or_init(|| {
+                let config = config().endpoint_resolver(Legacy::default());
+                aws_sdk_sts::Client::from_conf(config.build())
+            }),
+        }
+    }
+}
+
+pub(super) fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).expect("config allows 12 hours at most")
+}
+
+fn tag(name: &str, value: String) -> Tag {
+    let tag = Tag::builder().key(name).value(value).build();
+    tag.expect("has a key and a value")
+}
+
+pub(super) fn policy(grant: &Grant) -> Option<String> {
+    match &grant.session {
+        Session::Untagged { policy } => policy.clone(),
+        Session::Tagged { .. } => None,
     }
 }
 
@@ -180,26 +265,12 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure.fault {
             Fault::Denied | Fault::NotFound => Self::Denied(failure.message),
+            Fault::TooLarge => Self::TooLarge(failure.message),
             Fault::Throttled => Self::Throttled,
             Fault::TimedOut | Fault::Unavailable => Self::Unavailable(failure.message),
             Fault::Malformed => Self::Malformed("no whole credentials"),
         }
     }
-}
-
-/// One assumption of one or two.
-struct Hop<'a> {
-    key: &'a Key,
-    grant: &'a Grant,
-    role: &'a RoleArn,
-    place: Place,
-}
-
-enum Place {
-    Only,
-    First,
-    /// Signed with the first hop's credentials.
-    Last(SdkCredentials),
 }
 
 /// The first hop's credentials, for the second.
@@ -232,23 +303,6 @@ fn kept(got: types::Credentials, role: &RoleArn) -> Result<Credentials, Refusal>
         expires_at,
         role.account_id().to_owned(),
     ))
-}
-
-/// `namespace.name`: a namespace has no dot, so no two accounts share one. What
-/// STS would find too long is cut and ends in `=` and a hash of the whole; no
-/// account's own name has a `=`. Depends on nothing else, so that `CloudTrail`
-/// and policies see one name over restarts and nodes.
-fn session_name(account: &ServiceAccount) -> String {
-    let whole = format!("{}.{}", account.namespace(), account.name());
-    if whole.len() <= LONGEST_NAME {
-        return whole;
-    }
-    let digest = digest(&SHA256, whole.as_bytes());
-    let hash = digest.as_ref()[..HASH_BYTES]
-        .iter()
-        .fold(0, |hash, byte| hash << 8 | u64::from(*byte));
-    let kept = LONGEST_NAME - 1 - 2 * HASH_BYTES;
-    format!("{}={hash:016x}", &whole[..kept])
 }
 
 /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`, which the SDK for Rust does not read:

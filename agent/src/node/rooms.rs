@@ -7,13 +7,19 @@ use super::supervise::Supervisor;
 use super::{Error, Outside, ended, kernel};
 use crate::associations::eks::Eks;
 use crate::associations::file::File;
-use crate::associations::{Associations, Source};
-use crate::broker::Broker;
+use crate::associations::spec::Defaults;
+use crate::associations::{Associations, Source, eks_auth};
+use crate::aws::SdkConfig;
+use crate::broker::{Broker, Lent};
 use crate::clock::Clock;
-use crate::config::{AssociationSource, Config};
+use crate::config::{AssociationSource, Config, Exchange};
 use crate::credentials::Vault;
+use crate::credentials::eks_auth::{AUDIENCE, EksAuth};
+use crate::credentials::exchanges::Exchanges;
+use crate::credentials::session::Sessions;
 use crate::credentials::sts::Sts;
 use crate::identity::{self, Identity, lending, tokens, watch};
+use crate::model::Means;
 
 /// What answers callers, and its parts for those who look at them.
 pub(super) struct Rooms {
@@ -62,7 +68,7 @@ impl Rooms {
             },
             watch: watch::Limits::default(),
             lending: lending::Settings {
-                audiences: Vec::new(),
+                audiences: lent_audiences(config),
                 requests: config.token_requests,
             },
         };
@@ -78,33 +84,33 @@ impl Rooms {
             supervisor.spawn(name, task);
         }
 
+        let defaults = defaults(config);
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         let (mut eks, mut file) = (None, None);
         for source in &config.sources {
             match source {
                 AssociationSource::File(path) => {
-                    let (source, reader) = File::load(path)?;
+                    let (source, reader) = File::load(path, defaults.clone())?;
                     supervisor.spawn("association file", ended(reader));
                     sources.push(Box::new(source.clone()));
                     file = Some(source);
                 }
                 AssociationSource::Eks { cluster } => {
-                    let (source, scheduler) = Eks::new(&aws, cluster, counters.aws.clone(), clock);
+                    let means = defaults.means.clone().expect("EKS is asked for roles");
+                    let metrics = counters.aws.clone();
+                    let (source, scheduler) = Eks::new(&aws, cluster, means, metrics, clock);
                     supervisor.spawn("EKS associations", ended(scheduler));
                     sources.push(Box::new(source.clone()));
                     eks = Some(source);
                 }
+                AssociationSource::EksAuth { cluster: _ } => {
+                    sources.push(Box::new(eks_auth::EksAuth::default()));
+                }
             }
         }
 
-        let sts = Sts::new(
-            &aws,
-            config.sts_endpoints,
-            config.cluster_name.as_deref(),
-            config.session_duration,
-            counters.aws.clone(),
-        );
-        let (vault, scheduler) = Vault::new(Arc::new(sts), clock);
+        let exchanges = exchanges(config, &aws, &identity, counters);
+        let (vault, scheduler) = Vault::new(Arc::new(exchanges), clock);
         supervisor.spawn("credentials", ended(scheduler));
 
         let associations = Associations::new(sources);
@@ -125,4 +131,55 @@ impl Rooms {
             broker,
         })
     }
+}
+
+/// What holds for associations that name a role and do not say how it is had.
+fn defaults(config: &Config) -> Defaults {
+    let audience: Arc<str> = config.web_identity_audience.as_str().into();
+    let means = match config.exchange {
+        Exchange::AssumeRole => Some(Means::Agent),
+        Exchange::WebIdentity => Some(Means::WebIdentity {
+            audience: Arc::clone(&audience),
+        }),
+        Exchange::EksAuth => None,
+    };
+    Defaults { means, audience }
+}
+
+/// Of the tokens that AWS may have to be shown.
+fn lent_audiences(config: &Config) -> Vec<Arc<str>> {
+    let asks_eks = |source: &AssociationSource| match source {
+        // An entry may name the exchange eks-auth.
+        AssociationSource::File(_) => config.cluster_name.is_some(),
+        AssociationSource::EksAuth { .. } => true,
+        AssociationSource::Eks { .. } => false,
+    };
+    let mut audiences = vec![config.web_identity_audience.as_str().into()];
+    if config.sources.iter().any(asks_eks) {
+        audiences.push(AUDIENCE.into());
+    }
+    audiences
+}
+
+fn exchanges(
+    config: &Config,
+    aws: &SdkConfig,
+    identity: &Identity,
+    counters: &Counters,
+) -> Exchanges {
+    let tokens = Arc::new(Lent::new(identity.clone()));
+    let sessions = Sessions {
+        cluster_name: config.cluster_name.as_deref().map(Arc::from),
+        node: config.node_name.as_str().into(),
+        duration: config.session_duration,
+        name: config.session_name.clone(),
+        source_identity: config.source_identity.clone(),
+        tags: config.session_tags.clone(),
+    };
+    let metrics = || counters.aws.clone();
+    let lent = || Arc::clone(&tokens) as _;
+    let eks_auth = config.cluster_name.as_deref();
+    let eks_auth = eks_auth.map(|cluster| EksAuth::new(aws, cluster, lent(), metrics()));
+    let sts = Sts::new(aws, config.sts_endpoints, sessions, lent(), metrics());
+    Exchanges::new(sts, eks_auth)
 }

@@ -1,4 +1,4 @@
-//! The JSON of the container credentials endpoint; the only place where a secret is exposed.
+//! The JSON of the container credentials endpoint; the only place where a secret is exposed to a pod.
 
 use std::io;
 
@@ -58,6 +58,8 @@ pub enum Reason {
     SourceLate,
     /// AWS refuses the role.
     Denied,
+    /// The session's tags and policy are more than STS takes.
+    TooLarge,
     /// AWS throttles.
     Throttled,
     /// AWS could not be asked.
@@ -144,6 +146,9 @@ impl Refusal {
                             (StatusCode::NOT_FOUND, Reason::NoAssociation)
                         }
                         credentials::Refusal::Denied(_) => (StatusCode::FORBIDDEN, Reason::Denied),
+                        credentials::Refusal::TooLarge(_) => {
+                            (StatusCode::FORBIDDEN, Reason::TooLarge)
+                        }
                         credentials::Refusal::Throttled => (LATER, Reason::Throttled),
                         credentials::Refusal::Unavailable(_) => (LATER, Reason::Unavailable),
                         credentials::Refusal::Malformed(_) => (LATER, Reason::Malformed),

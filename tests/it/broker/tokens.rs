@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use credlet::associations::Associations;
 use credlet::associations::file::File;
+use credlet::associations::spec::Defaults;
 use credlet::broker::{Broker, Error, Lent};
 use credlet::cache;
 use credlet::clock::Clock;
@@ -107,7 +108,7 @@ impl Rig {
         });
         let lines: Vec<String> = lines.collect();
         std::fs::write(&path, format!("associations: [{}]", lines.join(", "))).unwrap();
-        let (file, reader) = File::load(&path).unwrap();
+        let (file, reader) = File::load(&path, Defaults::default()).unwrap();
         tasks.spawn(reader);
         let associations = Associations::new(vec![Box::new(file)]);
         let broker = Arc::new(Broker::new(identity.clone(), associations, vault, scope));

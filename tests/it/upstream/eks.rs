@@ -8,7 +8,7 @@ use credlet::associations::eks::Eks;
 use credlet::associations::{Error, Known, Source};
 use credlet::aws;
 use credlet::clock::Clock;
-use credlet::model::{Association, Grant, ServiceAccount, Session};
+use credlet::model::{Association, Grant, Means, ServiceAccount, Session};
 use credlet_tests::fake_aws::{
     Answer, Api, CLUSTER, CLUSTER_ARN, Call, Describe, Entry, FakeAws, List,
 };
@@ -38,7 +38,7 @@ async fn fixture_of(cluster: &str) -> Fixture {
     let aws = FakeAws::start().await;
     let clock = Clock::paused(SystemTime::now());
     let metrics = aws::Metrics::default();
-    let (eks, scheduler) = Eks::new(&sdk(&aws).await, cluster, metrics, clock);
+    let (eks, scheduler) = Eks::new(&sdk(&aws).await, cluster, Means::Agent, metrics, clock);
     let mut tasks = JoinSet::new();
     tasks.spawn(scheduler);
     Fixture {

@@ -9,13 +9,13 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Provided;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use credlet::aws;
-use credlet::credentials::sts::Sts;
+use credlet::credentials::exchanges::Exchanges;
 use credlet::credentials::{Exchange, Key, Refusal};
-use credlet::model::{Association, Credentials, Grant, ServiceAccount, Session, StsEndpoints};
+use credlet::model::{Association, Credentials, Grant, ServiceAccount, Session};
 use credlet_tests::fake_aws::{Answer, Api, AssumeRole, CLUSTER, CLUSTER_ARN, FakeAws, issued_to};
 use tokio::net::TcpListener;
 
-use super::{AGENT, hasty_sdk, scrape, sdk};
+use super::{AGENT, by_agent, hasty_sdk, scrape, sdk, sessions};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pods/checkout";
 const TARGET: &str = "arn:aws:iam::444455556666:role/warehouse";
@@ -60,9 +60,8 @@ fn checkout(grant: Grant) -> Key {
     key("shop", "checkout", grant)
 }
 
-fn sts(sdk: &SdkConfig, duration: Duration, metrics: &aws::Metrics) -> Sts {
-    let endpoints = StsEndpoints::Regional;
-    Sts::new(sdk, endpoints, Some(CLUSTER), duration, metrics.clone())
+fn sts(sdk: &SdkConfig, duration: Duration, metrics: &aws::Metrics) -> Exchanges {
+    by_agent(sdk, sessions(Some(CLUSTER), duration), metrics)
 }
 
 /// Asks for one session of an hour.
@@ -116,6 +115,8 @@ async fn a_session_carries_its_service_account_and_cluster_as_transitive_tags() 
         tags,
         external_id: None,
         policy: None,
+        token: None,
+        source_identity: None,
         signer: AGENT.to_owned(),
     };
     assert_eq!(aws.assume_roles(), [wanted]);
@@ -129,7 +130,7 @@ async fn an_unknown_cluster_is_not_tagged() {
         ..tagged()
     };
     let (sdk, metrics) = (sdk(&aws).await, aws::Metrics::default());
-    let sts = Sts::new(&sdk, StsEndpoints::Regional, None, HOUR, metrics);
+    let sts = by_agent(&sdk, sessions(None, HOUR), &metrics);
     sts.exchange(checkout(association))
         .await
         .expect("credentials");
@@ -205,6 +206,39 @@ async fn a_chain_ends_where_it_is_refused() {
     let refused = refusal(ask(&aws, checkout(chained(tagged()))).await);
     assert!(matches!(refused, Refusal::Denied(_)), "{refused}");
     assert_eq!(aws.count(Api::AssumeRole), 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_itself_a_session_gets_an_hour_after_one_refusal() {
+    let aws = FakeAws::start().await;
+    aws.script(Api::AssumeRole, Answer::Longest(3600));
+    let exchanges = by_agent(
+        &sdk(&aws).await,
+        sessions(Some(CLUSTER), 12 * HOUR),
+        &aws::Metrics::default(),
+    );
+    for _ in 0..2 {
+        let got = exchanges.exchange(checkout(tagged())).await;
+        got.expect("credentials");
+    }
+    let asked: Vec<_> = aws
+        .assume_roles()
+        .iter()
+        .map(|call| call.duration)
+        .collect();
+    assert_eq!(asked, [12 * HOUR, HOUR, HOUR]);
+}
+
+#[tokio::test]
+async fn tags_that_are_too_large_are_told_with_what_to_drop() {
+    let aws = FakeAws::start().await;
+    aws.script(Api::AssumeRole, Answer::Refused("PackedPolicyTooLarge"));
+    let refused = refusal(ask(&aws, checkout(tagged())).await);
+    let advice = "disable the association's session tags";
+    assert!(
+        matches!(&refused, Refusal::TooLarge(why) if why.ends_with(advice)),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

@@ -119,6 +119,8 @@ async fn aws(listen: SocketAddr, associations: Vec<(String, String, String)>) ->
             printed += 1;
             match call {
                 Call::AssumeRole(call) => println!("AssumeRole {}", call.role),
+                Call::WebIdentity(call) => println!("AssumeRoleWithWebIdentity {}", call.role),
+                Call::PodIdentity(call) => println!("AssumeRoleForPodIdentity {}", call.cluster),
                 Call::List(call) => println!("List {}/{}", call.namespace, call.service_account),
                 Call::Describe(call) => println!("Describe {}", call.id),
             }

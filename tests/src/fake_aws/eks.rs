@@ -88,6 +88,14 @@ impl Table {
         self.rows.retain(other);
     }
 
+    /// The role that the credentials of an account's association are of.
+    pub(super) fn role_of(&self, namespace: &str, name: &str) -> Option<String> {
+        let is_its = |row: &&Row| row.namespace == namespace && row.name == name;
+        let entry = &self.rows.iter().find(is_its)?.entry;
+        let target = entry.target_role_arn.as_ref();
+        Some(target.unwrap_or(&entry.role_arn).clone())
+    }
+
     /// `namespace/name`, or nothing for an association that has gone.
     pub(super) fn account_of(&self, id: &str) -> String {
         let row = self.rows.iter().find(|row| row.id == id);
@@ -155,6 +163,7 @@ pub(super) fn reply(call: &Call, answer: Answer, table: &Table) -> Reply {
             "AccessDeniedException",
             "the agent's role may not look at associations",
         ),
+        Answer::Refused(code) => refuse(StatusCode::BAD_REQUEST, code, "as it was told"),
         Answer::Gone => missing("it has gone"),
         Answer::Broken => refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -163,7 +172,11 @@ pub(super) fn reply(call: &Call, answer: Answer, table: &Table) -> Reply {
         ),
         Answer::Malformed => ok("{\"associations\": [{".to_owned()),
         Answer::Empty => ok("{}".to_owned()),
-        Answer::Well | Answer::After(_) | Answer::Hang | Answer::Expires(_) => well(call, table),
+        Answer::Well
+        | Answer::After(_)
+        | Answer::Hang
+        | Answer::Longest(_)
+        | Answer::Expires(_) => well(call, table),
     }
 }
 
@@ -186,7 +199,9 @@ fn well(call: &Call, table: &Table) -> Reply {
                 |row| ok(json!({ "association": details(row) }).to_string()),
             )
         }
-        Call::AssumeRole(_) => unreachable!("STS answers it"),
+        Call::AssumeRole(_) | Call::WebIdentity(_) | Call::PodIdentity(_) => {
+            unreachable!("others answer them")
+        }
     }
 }
 
@@ -226,7 +241,7 @@ fn details(row: &Row) -> Value {
     details
 }
 
-fn ok(body: String) -> Reply {
+pub(super) fn ok(body: String) -> Reply {
     Reply {
         status: StatusCode::OK,
         content_type: "application/json",
@@ -234,7 +249,7 @@ fn ok(body: String) -> Reply {
     }
 }
 
-fn missing(message: &str) -> Reply {
+pub(super) fn missing(message: &str) -> Reply {
     refuse(StatusCode::NOT_FOUND, "ResourceNotFoundException", message)
 }
 

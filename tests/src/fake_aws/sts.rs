@@ -6,9 +6,10 @@ use std::time::Duration;
 use hyper::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
+use super::pod_identity::Bearer;
 use super::{Answer, Reply};
 
-/// `sts:AssumeRole`, as it was asked.
+/// `sts:AssumeRole` or `sts:AssumeRoleWithWebIdentity`, as it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssumeRole {
     /// The role's ARN.
@@ -25,6 +26,10 @@ pub struct AssumeRole {
     pub external_id: Option<String>,
     /// The inline policy.
     pub policy: Option<String>,
+    /// The web identity.
+    pub token: Option<String>,
+    /// The source identity.
+    pub source_identity: Option<String>,
     /// The access key id that signed.
     pub signer: String,
 }
@@ -74,6 +79,8 @@ pub(super) fn parse(body: &[u8], signer: String) -> AssumeRole {
         transitive: list("TransitiveTagKeys", "").collect(),
         external_id: get("ExternalId"),
         policy: get("Policy"),
+        token: get("WebIdentityToken"),
+        source_identity: get("SourceIdentity"),
         signer,
     }
 }
@@ -106,6 +113,7 @@ pub(super) fn reply(call: &AssumeRole, answer: Answer, sessions: &mut Sessions) 
             "AccessDenied",
             "User: the agent is not authorized to perform: sts:AssumeRole",
         ),
+        Answer::Refused(code) => refuse(StatusCode::BAD_REQUEST, code, "as it was told"),
         Answer::Gone => refuse(StatusCode::NOT_FOUND, "NoSuchEntity", "it has gone"),
         Answer::Broken => refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -115,7 +123,20 @@ pub(super) fn reply(call: &AssumeRole, answer: Answer, sessions: &mut Sessions) 
         Answer::Malformed => ok("<AssumeRoleResponse><AssumeRoleResult><Cred".to_owned()),
         Answer::Empty => ok(document("<AssumeRoleResult/>")),
         Answer::Expires(seconds) => issue(call, SignedDuration::from_secs(seconds), sessions),
-        Answer::Well | Answer::After(_) | Answer::Hang => {
+        Answer::Longest(seconds) if call.duration.as_secs() > seconds => refuse(
+            StatusCode::BAD_REQUEST,
+            "ValidationError",
+            match call.token {
+                Some(_) => {
+                    "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+                }
+                None => {
+                    "The requested DurationSeconds exceeds the 1 hour session limit for roles \
+                     assumed by role chaining."
+                }
+            },
+        ),
+        Answer::Well | Answer::After(_) | Answer::Hang | Answer::Longest(_) => {
             let life = SignedDuration::try_from(call.duration).expect("hours");
             issue(call, life, sessions)
         }
@@ -162,21 +183,37 @@ fn issue(call: &AssumeRole, life: SignedDuration, sessions: &mut Sessions) -> Re
     }
     let mut tags = inherited.cloned().unwrap_or_default();
     tags.extend(call.tags.clone());
+    let bearer = call.token.as_deref().map(Bearer::read);
+    let bearer = match bearer {
+        None => None,
+        Some(Some(it)) if it.is_expired => {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                "ExpiredTokenException",
+                "it has expired",
+            );
+        }
+        Some(Some(it)) if it.audience == "sts.amazonaws.com" => Some(it),
+        Some(_) => {
+            let why = "Incorrect token audience";
+            return refuse(StatusCode::BAD_REQUEST, "InvalidIdentityToken", why);
+        }
+    };
+    let from_token = bearer
+        .as_ref()
+        .map(|it| (it.namespace.as_str(), it.name.as_str()));
     let from_tags = tags
         .get("kubernetes-namespace")
         .zip(tags.get("kubernetes-service-account"));
-    let (namespace, name) = from_tags
-        .map(|(namespace, name)| (namespace.as_str(), name.as_str()))
+    let (namespace, name) = from_token
+        .or(from_tags.map(|(namespace, name)| (namespace.as_str(), name.as_str())))
         .or_else(|| call.session_name.split_once('.'))
         .unwrap_or(("unknown", &call.session_name));
     let key = format!("ASIA_{namespace}_{name}_{:04}", sessions.0.len());
     let going_on = |key: &String, _: &mut String| {
         call.transitive.contains(key) || inherited.is_some_and(|tags| tags.contains_key(key))
     };
-    let account = call.role.split(':').nth(4).unwrap_or_default();
-    let role = call.role.rsplit('/').next().unwrap_or_default();
-    let session = &call.session_name;
-    let arn = format!("arn:aws:sts::{account}:assumed-role/{role}/{session}");
+    let arn = arn(&call.role, &call.session_name);
     let remembered = Session {
         role: call.role.clone(),
         arn: arn.clone(),
@@ -184,23 +221,66 @@ fn issue(call: &AssumeRole, life: SignedDuration, sessions: &mut Sessions) -> Re
     };
     sessions.0.insert(key.clone(), remembered);
 
+    let (action, session) = match bearer {
+        Some(_) => ("AssumeRoleWithWebIdentity", &call.session_name),
+        None => ("AssumeRole", &call.session_name),
+    };
     let expiration = (Timestamp::now() + life).strftime("%Y-%m-%dT%H:%M:%SZ");
-    ok(document(&format!(
-        "<AssumeRoleResult><AssumedRoleUser>\
-         <Arn>{arn}</Arn>\
-         <AssumedRoleId>AROAFAKE:{session}</AssumedRoleId></AssumedRoleUser>\
-         <Credentials><AccessKeyId>{key}</AccessKeyId>\
-         <SecretAccessKey>secret-of-{key}</SecretAccessKey>\
-         <SessionToken>token-of-{key}</SessionToken>\
-         <Expiration>{expiration}</Expiration></Credentials></AssumeRoleResult>"
-    )))
+    ok(document_of(
+        action,
+        &format!(
+            "<{action}Result><AssumedRoleUser>\
+             <Arn>{arn}</Arn>\
+             <AssumedRoleId>AROAFAKE:{session}</AssumedRoleId></AssumedRoleUser>\
+             <Credentials><AccessKeyId>{key}</AccessKeyId>\
+             <SecretAccessKey>secret-of-{key}</SecretAccessKey>\
+             <SessionToken>token-of-{key}</SessionToken>\
+             <Expiration>{expiration}</Expiration></Credentials></{action}Result>"
+        ),
+    ))
+}
+
+/// A session that another service hands out.
+pub(super) struct Given {
+    pub(super) key: String,
+    pub(super) arn: String,
+    pub(super) expires: Timestamp,
+}
+
+pub(super) fn hand_out(
+    role: &str,
+    namespace: &str,
+    name: &str,
+    life: SignedDuration,
+    sessions: &mut Sessions,
+) -> Given {
+    let key = format!("ASIA_{namespace}_{name}_{:04}", sessions.0.len());
+    let arn = arn(role, "eks");
+    let remembered = Session {
+        role: role.to_owned(),
+        arn: arn.clone(),
+        tags: BTreeMap::new(),
+    };
+    sessions.0.insert(key.clone(), remembered);
+    let expires = Timestamp::now() + life;
+    Given { key, arn, expires }
+}
+
+fn arn(role: &str, session: &str) -> String {
+    let account = role.split(':').nth(4).unwrap_or_default();
+    let name = role.rsplit('/').next().unwrap_or_default();
+    format!("arn:aws:sts::{account}:assumed-role/{name}/{session}")
 }
 
 fn document(result: &str) -> String {
+    document_of("AssumeRole", result)
+}
+
+fn document_of(action: &str, result: &str) -> String {
     format!(
-        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{result}\
+        "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{result}\
          <ResponseMetadata><RequestId>00000000-fake</RequestId></ResponseMetadata>\
-         </AssumeRoleResponse>"
+         </{action}Response>"
     )
 }
 

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
+use crate::model::Session;
 
 const ONE: &str = "associations:
 - namespace: shop
@@ -38,7 +39,9 @@ fn role(file: &File) -> String {
 }
 
 fn refusal(text: &str) -> String {
-    parse(text).expect_err("must be refused").to_string()
+    parse(text, &Defaults::default())
+        .expect_err("must be refused")
+        .to_string()
 }
 
 /// Runs the file's future until `done`, which must come true.
@@ -65,6 +68,7 @@ fn every_field_of_eks_is_understood() {
              "targetRoleArn": "arn:aws-cn:iam::444455556666:role/two",
              "externalId": "us/them", "disableSessionTags": true,
              "policy": "{\"Version\": \"2012-10-17\"}"}]}"#,
+        &Defaults::default(),
     );
     let account = ServiceAccount::new("a", "b").expect("valid");
     let table = table.expect("good");
@@ -77,7 +81,7 @@ fn every_field_of_eks_is_understood() {
 
 #[test]
 fn sessions_are_tagged_unless_the_entry_says_otherwise() {
-    let table = parse(ONE).expect("good");
+    let table = parse(ONE, &Defaults::default()).expect("good");
     let grant = table[&checkout()].grant().expect("a role");
     assert_eq!(grant.session, Session::TAGGED);
 }
@@ -136,7 +140,7 @@ fn what_sts_would_refuse_is_refused_here() {
 
 #[test]
 fn an_endless_file_is_refused() {
-    let refused = read(Path::new("/dev/zero")).expect_err("must be refused");
+    let refused = read(Path::new("/dev/zero"), &Defaults::default()).expect_err("must be refused");
     assert!(matches!(refused, LoadError::TooLarge), "{refused}");
 }
 
@@ -144,9 +148,15 @@ fn an_endless_file_is_refused() {
 fn a_missing_or_bad_file_is_an_error_at_start() {
     let home = TempDir::new().expect("a directory");
     let path = home.path().join("associations.yaml");
-    assert!(matches!(File::load(&path), Err(LoadError::Read(_))));
+    assert!(matches!(
+        File::load(&path, Defaults::default()),
+        Err(LoadError::Read(_))
+    ));
     fs::write(&path, BAD).expect("written");
-    assert!(matches!(File::load(&path), Err(LoadError::Syntax(_))));
+    assert!(matches!(
+        File::load(&path, Defaults::default()),
+        Err(LoadError::Entry(1, Fault::Form(_)))
+    ));
 }
 
 #[tokio::test]
@@ -154,7 +164,7 @@ async fn a_rewritten_file_is_read_again_and_announced() {
     let home = TempDir::new().expect("a directory");
     let path = home.path().join("associations.yaml");
     fs::write(&path, ONE).expect("written");
-    let (file, mut future) = File::load(&path).expect("good");
+    let (file, mut future) = File::load(&path, Defaults::default()).expect("good");
     let mut changes = file.changes();
     changes.mark_unchanged();
 
@@ -173,7 +183,8 @@ async fn a_swapped_config_map_is_read_again() {
     }
     symlink("..1", at("..data")).expect("linked");
     symlink("..data/associations.yaml", at("associations.yaml")).expect("linked");
-    let (file, mut future) = File::load(&at("associations.yaml")).expect("good");
+    let (file, mut future) =
+        File::load(&at("associations.yaml"), Defaults::default()).expect("good");
     assert!(role(&file).ends_with("checkout"));
 
     symlink("..2", at("..data_tmp")).expect("linked");
@@ -186,7 +197,7 @@ async fn a_bad_content_keeps_the_last_good_one_until_it_is_mended() {
     let home = TempDir::new().expect("a directory");
     let path = home.path().join("associations.yaml");
     fs::write(&path, ONE).expect("written");
-    let (file, mut future) = File::load(&path).expect("good");
+    let (file, mut future) = File::load(&path, Defaults::default()).expect("good");
 
     fs::write(&path, BAD).expect("written");
     until(&mut future, || file.is_outdated()).await;
@@ -206,11 +217,11 @@ async fn reading_the_file_is_no_reason_to_read_it_again() {
     let changed = Arc::new(Notify::new());
     let _watcher = watch(&path, Arc::clone(&changed)).expect("watched");
 
-    read(&path).expect("good");
+    read(&path, &Defaults::default()).expect("good");
     fs::write(home.path().join("barrier"), "").expect("written");
     changed.notified().await;
     timeout(SETTLE, changed.notified()).await.ok();
-    read(&path).expect("good");
+    read(&path, &Defaults::default()).expect("good");
     let again = timeout(10 * SETTLE, changed.notified()).await;
     assert!(again.is_err(), "a reading was taken for a change");
 }

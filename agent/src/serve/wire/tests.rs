@@ -109,6 +109,9 @@ fn what_an_operator_must_end_is_a_403() {
         broker::Error::Credentials(cache::Error::Fetch(credentials::Refusal::Denied(
             "not authorized".into(),
         ))),
+        broker::Error::Credentials(cache::Error::Fetch(credentials::Refusal::TooLarge(
+            "drop tags".into(),
+        ))),
     ];
     for error in lasting {
         let (status, reason) = Refusal::Broker(error).verdict();

@@ -1,0 +1,26 @@
+//! How roles are had.
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+/// How a role is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exchange {
+    /// The agent's own identity assumes it (`sts:AssumeRole`).
+    AssumeRole,
+    /// A token of the pod's does (`sts:AssumeRoleWithWebIdentity`).
+    WebIdentity,
+    /// EKS knows which it is (`eks-auth:AssumeRoleForPodIdentity`).
+    EksAuth,
+}
+
+/// Whether tokens are requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenRequests {
+    /// They are not: the agent may not.
+    #[default]
+    Off,
+    /// They are, for pods that have shown none.
+    On,
+}

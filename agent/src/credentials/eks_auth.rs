@@ -1,0 +1,90 @@
+//! `eks-auth:AssumeRoleForPodIdentity`: what EKS has declared for a pod, for its token.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aws_sdk_eksauth::Client;
+use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
+
+use super::{Key, Refusal, Tokens};
+use crate::aws::{Api, Fault, Metrics, SdkConfig};
+use crate::model::{Credentials, Secret};
+
+/// The audience that EKS asks of a token.
+pub const AUDIENCE: &str = "pods.eks.amazonaws.com";
+
+/// Asks EKS Auth, as the EKS Pod Identity Agent does.
+pub struct EksAuth {
+    client: Client,
+    cluster_name: Arc<str>,
+    tokens: Arc<dyn Tokens>,
+    metrics: Metrics,
+}
+
+impl EksAuth {
+    /// For the pods of this cluster, by tokens from `tokens`.
+    pub fn new(
+        sdk: &SdkConfig,
+        cluster_name: &str,
+        tokens: Arc<dyn Tokens>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            client: Client::new(sdk),
+            cluster_name: cluster_name.into(),
+            tokens,
+            metrics,
+        }
+    }
+
+    /// The credentials of the role that EKS associates with the key's account.
+    pub(super) async fn assume(&self, key: &Key) -> Result<Credentials, Refusal> {
+        let (account, pod) = (key.account.clone(), key.pod.clone());
+        let token = self.tokens.token(account, pod, AUDIENCE.into()).await?;
+        let call = self
+            .client
+            .assume_role_for_pod_identity()
+            .cluster_name(&*self.cluster_name)
+            .token(token.expose());
+        let api = Api::AssumeRoleForPodIdentity;
+        match self.metrics.call(api, call.send(), Some).await {
+            Ok(answer) => accept(answer, key),
+            // The account has no association, or the cluster is not EKS's.
+            Err(failure) if failure.fault == Fault::NotFound => Err(Refusal::NotAssociated),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
+
+/// EKS's answer as ours, if it is about the account that was asked for.
+fn accept(answer: AssumeRoleForPodIdentityOutput, key: &Key) -> Result<Credentials, Refusal> {
+    let is_asked = answer.subject.is_some_and(|subject| {
+        subject.namespace == key.account.namespace()
+            && subject.service_account == key.account.name()
+    });
+    if !is_asked {
+        return Err(Refusal::Malformed("credentials of another service account"));
+    }
+    let got = answer
+        .credentials
+        .ok_or(Refusal::Malformed("no credentials"))?;
+    if got.access_key_id.is_empty()
+        || got.secret_access_key.is_empty()
+        || got.session_token.is_empty()
+    {
+        return Err(Refusal::Malformed("empty credentials"));
+    }
+    let expires_at = SystemTime::try_from(got.expiration)
+        .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
+    let role = answer.assumed_role_user.map(|user| user.arn);
+    // arn:PARTITION:sts::ACCOUNT:assumed-role/NAME/SESSION
+    let account_id = role.as_deref().and_then(|arn| arn.split(':').nth(4));
+    let account_id = account_id.ok_or(Refusal::Malformed("no role"))?;
+    Ok(Credentials::new(
+        got.access_key_id,
+        Secret::new(got.secret_access_key),
+        Secret::new(got.session_token),
+        expires_at,
+        account_id.to_owned(),
+    ))
+}
