@@ -7,12 +7,17 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::model::{Association, ServiceAccount};
+use crate::config::Presence;
+use crate::model::{AllowedRoles, Association, RoleArn, ServiceAccount};
 
+pub mod annotation;
+pub mod crd;
 pub mod eks;
 pub mod eks_auth;
 pub mod file;
+pub mod namespaces;
 pub mod spec;
+pub mod watched;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +42,21 @@ pub trait Source: Send + Sync {
 
     /// Changes whenever an answer may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
+
+    /// What follows when [`Self::prefetch`] has been asked for once.
+    fn learns(&self) -> Learns {
+        Learns::Once
+    }
+}
+
+/// How a source learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learns {
+    /// By asking, each time that somebody does.
+    Once,
+    /// By a watch: what is unknown becomes known by itself, and then those
+    /// behind it can be asked.
+    Steadily,
 }
 
 /// What a source knows without asking anybody.
@@ -46,8 +66,48 @@ pub enum Known {
     Is(Arc<Association>),
     /// The account has none here.
     None,
+    /// The account has one here that cannot be used, or may not.
+    Refused(Arc<Refused>),
     /// Not known, so nothing may be concluded.
     Unknown,
+}
+
+/// Why an association that is there is of no use. It hides those of later
+/// sources: whoever wrote it is to hear of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The role is beyond what the account may use.
+    #[error(
+        "the service account {account} may not use {}: {by} does not allow it",
+        role.as_ref().map_or("a role that only EKS knows", RoleArn::as_str)
+    )]
+    NotAllowed {
+        /// Whose association it is.
+        account: ServiceAccount,
+        /// The role; `None` where only EKS knows it.
+        role: Option<RoleArn>,
+        /// What bounds the roles.
+        by: &'static str,
+    },
+    /// It cannot be understood, or AWS could not be asked for it.
+    #[error("the association of {account} in {origin} cannot be used: {why}")]
+    Unusable {
+        /// Whose association it is.
+        account: ServiceAccount,
+        /// The source.
+        origin: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// What is to be said of an account whose list the cluster does not have, or
+/// not for the agent.
+fn absent(presence: Presence, why: &str) -> watched::Look {
+    match presence {
+        Presence::Optional => watched::Look::None,
+        Presence::Required => watched::Look::Failing(why.to_owned()),
+    }
 }
 
 /// Why no association was found.
@@ -56,6 +116,9 @@ pub enum Error {
     /// Every source answered, and none has one.
     #[error("no association for the service account {0}")]
     None(ServiceAccount),
+    /// There is one, but it is of no use.
+    #[error(transparent)]
+    Refused(Arc<Refused>),
     /// A source did not answer, so a later one must not be asked.
     #[error("the association source {origin} failed: {why}")]
     Source {
@@ -75,12 +138,25 @@ pub enum Error {
 /// All sources, in order of precedence.
 pub struct Associations {
     sources: Vec<Box<dyn Source>>,
+    allowed: Option<AllowedRoles>,
 }
+
+/// What bounds the roles of all sources, as it is told.
+const BY_FLAG: &str = "--allowed-roles";
 
 impl Associations {
     /// The earlier a source, the more it counts.
-    pub fn new(sources: Vec<Box<dyn Source>>) -> Self {
-        Self { sources }
+    pub fn new(sources: Vec<Box<dyn Source>>, allowed: Option<AllowedRoles>) -> Self {
+        Self { sources, allowed }
+    }
+
+    /// A pattern or two against an ARN: no more than a look-up would cost.
+    fn check(&self, account: &ServiceAccount, found: &Association) -> Result<(), Arc<Refused>> {
+        let Some(allowed) = &self.allowed else {
+            return Ok(());
+        };
+        let refused = |beyond| Arc::new(Refused::beyond(account, beyond, BY_FLAG));
+        allowed.check(found).map_err(refused)
     }
 
     /// The first source that knows one wins; one that fails ends the search,
@@ -92,7 +168,8 @@ impl Associations {
     ) -> Result<Arc<Association>, Error> {
         for source in &self.sources {
             if let Some(association) = source.find(account, deadline).await? {
-                return Ok(association);
+                let checked = self.check(account, &association);
+                return checked.map(|()| association).map_err(Error::Refused);
             }
         }
         Err(Error::None(account.clone()))
@@ -102,22 +179,34 @@ impl Associations {
     pub fn peek(&self, account: &ServiceAccount) -> Known {
         let answers = self.sources.iter().map(|source| source.peek(account));
         let decisive = |known: &Known| match known {
-            Known::Is(_) | Known::Unknown => true,
+            Known::Is(_) | Known::Refused(_) | Known::Unknown => true,
             Known::None => false,
         };
-        answers.into_iter().find(decisive).unwrap_or(Known::None)
+        match answers.into_iter().find(decisive) {
+            Some(Known::Is(association)) => match self.check(account, &association) {
+                Ok(()) => Known::Is(association),
+                Err(refused) => Known::Refused(refused),
+            },
+            Some(known) => known,
+            None => Known::None,
+        }
     }
 
-    /// Learns the account's association, for later. Does not wait, so a source
-    /// behind one that has to be asked first is asked by a later call.
-    pub fn prefetch(&self, account: &ServiceAccount) {
+    /// Learns the account's association, for later. Does not wait: where a
+    /// source that learns steadily does not know yet, those behind it are asked
+    /// by the next call, after a change.
+    pub fn prefetch(&self, account: &ServiceAccount) -> Learns {
         for source in &self.sources {
             match source.peek(account) {
-                Known::Is(_) => return,
+                Known::Is(_) | Known::Refused(_) => return Learns::Once,
                 Known::None => {}
-                Known::Unknown => return source.prefetch(account),
+                Known::Unknown => {
+                    source.prefetch(account);
+                    return source.learns();
+                }
             }
         }
+        Learns::Once
     }
 
     /// Forgets all accounts but these.

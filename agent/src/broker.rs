@@ -6,12 +6,14 @@ use std::sync::Arc;
 use futures::future::select_all;
 use tokio::time::Instant;
 
-use crate::associations::{self, Associations, Known};
+use crate::associations::{self, Associations, Known, Learns};
 use crate::credentials::{self, Key, Vault};
+use crate::events::Notices;
 use crate::identity::{self, Caller, Identity, Origin};
 use crate::model::{Association, Credentials, ServiceAccount, SessionScope};
 
 mod tokens;
+mod told;
 
 pub use tokens::Lent;
 
@@ -34,6 +36,7 @@ pub struct Broker {
     identity: Identity,
     associations: Associations,
     vault: Vault,
+    notices: Option<Notices>,
     scope: SessionScope,
 }
 
@@ -49,8 +52,16 @@ impl Broker {
             identity,
             associations,
             vault,
+            notices: None,
             scope,
         }
+    }
+
+    /// Has the pods' owners told of what only they can change.
+    #[must_use]
+    pub fn telling(mut self, notices: Notices) -> Self {
+        self.notices = Some(notices);
+        self
     }
 
     /// The credentials of the pod whose request `arrived` just now, if all about
@@ -65,7 +76,7 @@ impl Broker {
         let caller = self.identity.at_once(origin, token, now.wall)?;
         let association = match self.associations.peek(caller.account()) {
             Known::Is(association) => association,
-            Known::None | Known::Unknown => return None,
+            Known::None | Known::Refused(_) | Known::Unknown => return None,
         };
         let key = self.key(&caller, association);
         self.vault.at_once(&key, now)
@@ -80,8 +91,17 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Arc<Credentials>, Error> {
         let caller = self.identity.caller(origin, token, deadline).await?;
+        let answer = self.answer(&caller, deadline).await;
+        if let (Err(error), Some(notices)) = (&answer, &self.notices) {
+            told::tell(notices, &caller, error);
+        }
+        answer
+    }
+
+    /// The credentials of a caller who is known.
+    async fn answer(&self, caller: &Caller, deadline: Instant) -> Result<Arc<Credentials>, Error> {
         let association = self.associations.find(caller.account(), deadline).await?;
-        let key = self.key(&caller, association);
+        let key = self.key(caller, association);
         Ok(self.vault.get(&key, deadline).await?)
     }
 
@@ -122,7 +142,7 @@ impl Broker {
             })
             .collect();
         let keys = callers.iter().filter_map(|caller| {
-            let association = used[caller.account()].clone()?;
+            let association = used[caller.account()].association.clone()?;
             Some(self.key(caller, association))
         });
         let keys: HashSet<Key> = keys.collect();
@@ -133,18 +153,23 @@ impl Broker {
         used
     }
 
-    fn association_of(&self, account: &ServiceAccount, before: &Used) -> Option<Arc<Association>> {
+    fn association_of(&self, account: &ServiceAccount, before: &Used) -> Use {
         let previous = before.get(account);
-        if previous.is_none() {
-            // Once only: an account without an association would cost its
-            // source a call at every change on the node.
-            self.associations.prefetch(account);
-        }
-        match self.associations.peek(account) {
+        // Once only: an account without an association would cost its
+        // source a call at every change on the node.
+        let learns = match previous.map(|previous| previous.learns) {
+            None | Some(Learns::Steadily) => self.associations.prefetch(account),
+            Some(Learns::Once) => Learns::Once,
+        };
+        let association = match self.associations.peek(account) {
             Known::Is(association) => Some(association),
-            Known::None => None,
+            Known::None | Known::Refused(_) => None,
             // Not a reason to drop what was good when last heard of.
-            Known::Unknown => previous.cloned().flatten(),
+            Known::Unknown => previous.and_then(|previous| previous.association.clone()),
+        };
+        Use {
+            association,
+            learns,
         }
     }
 
@@ -163,4 +188,10 @@ impl Broker {
 
 /// The accounts of the node's live pods, each with the association that its pods
 /// use, as far as known.
-type Used = HashMap<ServiceAccount, Option<Arc<Association>>>;
+type Used = HashMap<ServiceAccount, Use>;
+
+struct Use {
+    association: Option<Arc<Association>>,
+    /// Steadily: sources further behind have still to be asked.
+    learns: Learns,
+}

@@ -75,6 +75,10 @@ pub enum Patience {
     /// caller may bring it, so this is told to those who wait for that very fetch
     /// and to nobody later; without callers it is tried again as [`Self::Soon`].
     AtOnce,
+    /// There is nothing to fetch, as is normal: told for about ten seconds, and
+    /// then it is up to a caller to try again. What is usable still is fetched
+    /// again as by [`Self::Late`].
+    OnDemand,
 }
 
 /// Why there is no value.
@@ -217,7 +221,7 @@ impl<F: Fetch> Cache<F> {
     }
 
     /// Fetches the value unless it is there, on its way, or failed and due for
-    /// another attempt. Does not wait.
+    /// another attempt, or for none but a caller's. Does not wait.
     pub fn prefetch(&self, key: &F::Key) {
         let now = self.shared.now();
         let is_there = |entry: &Entry<F>| entry.answer(now).is_some() || entry.is_scheduled();

@@ -10,9 +10,9 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
-pub use self::sources::AssociationSource;
 use self::sources::sources;
-use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tags};
+pub use self::sources::{AssociationSource, Presence};
+use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
 mod exchange;
@@ -58,6 +58,10 @@ pub struct Config {
     pub network: Option<Network>,
     /// Where associations come from, in order of precedence. Never empty.
     pub sources: Vec<AssociationSource>,
+    /// What the annotations of service accounts begin with, without the slash.
+    pub annotation_prefix: String,
+    /// The roles that may be used; `None`: any.
+    pub allowed_roles: Option<AllowedRoles>,
     /// Goes into session tags and names.
     pub cluster_name: Option<String>,
     /// How a role is had whose association does not say it.
@@ -201,6 +205,8 @@ impl TryFrom<RunArgs> for Config {
             no_setup_network,
             association_sources,
             association_file,
+            annotation_prefix,
+            allowed_roles,
             exchange,
             web_identity_audience,
             session_name,
@@ -238,6 +244,20 @@ impl TryFrom<RunArgs> for Config {
             return Err(usage("--web-identity-audience", "is empty"));
         }
         let network = hosts.network()?;
+        let sources = sources(
+            association_sources,
+            association_file.as_ref(),
+            cluster_name.as_deref(),
+            exchange,
+        )?;
+        let allowed_roles = roles(allowed_roles)?;
+        let hides_roles = |source| matches!(source, &AssociationSource::EksAuth { .. });
+        if allowed_roles.is_some() && sources.iter().any(hides_roles) {
+            return Err(usage(
+                "--allowed-roles",
+                "cannot be held where --exchange is eks-auth: only EKS knows the roles",
+            ));
+        }
         Ok(Self {
             node_name: node_name_or_host(node_name)?,
             bind_hosts: network.addresses.clone(),
@@ -245,12 +265,9 @@ impl TryFrom<RunArgs> for Config {
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
             network: (setup_network && !no_setup_network).then_some(network),
-            sources: sources(
-                association_sources,
-                association_file.as_ref(),
-                cluster_name.as_deref(),
-                exchange,
-            )?,
+            sources,
+            annotation_prefix: prefix(annotation_prefix)?,
+            allowed_roles,
             cluster_name,
             exchange,
             session_name,
@@ -305,6 +322,24 @@ fn node_name_or_host(given: Option<String>) -> Result<String, Error> {
         .or_else(host)
         .filter(|name| !name.is_empty())
         .ok_or_else(|| usage("--node-name", "is not given, and the host has no name"))
+}
+
+fn roles(given: Option<Vec<String>>) -> Result<Option<AllowedRoles>, Error> {
+    // As an empty variable of the environment gives it.
+    let given = given.filter(|given| given.iter().any(|text| !text.is_empty()));
+    let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
+    let allowed = given.map(parse).transpose();
+    allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))
+}
+
+/// A DNS subdomain, as what comes before the slash of an annotation's key.
+fn prefix(text: String) -> Result<String, Error> {
+    let is_legal =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    if text.is_empty() || text.len() > 253 || !text.bytes().all(is_legal) {
+        return Err(usage("--annotation-prefix", "is no DNS name"));
+    }
+    Ok(text)
 }
 
 /// As STS accepts them beside those that credlet sets.

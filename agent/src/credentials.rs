@@ -236,7 +236,9 @@ impl Fetch for Assume {
 
     fn patience(&self, refusal: &Refusal) -> Patience {
         match refusal {
-            Refusal::Denied(_) | Refusal::NotAssociated | Refusal::TooLarge(_) => Patience::Late,
+            Refusal::Denied(_) | Refusal::TooLarge(_) => Patience::Late,
+            // Most accounts have none, and EKS Auth is asked for every account.
+            Refusal::NotAssociated => Patience::OnDemand,
             // The next request may bring one.
             Refusal::NoToken(_) => Patience::AtOnce,
             Refusal::Throttled | Refusal::Unavailable(_) | Refusal::Malformed(_) => Patience::Soon,

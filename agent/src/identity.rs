@@ -17,7 +17,6 @@ use crate::clock::Clock;
 use crate::config::IdentityMode;
 use crate::model::PodUid;
 
-mod backoff;
 mod judge;
 pub mod lending;
 mod origin;
@@ -35,7 +34,7 @@ use paths::{Book, Change, Counts, Keeper, Kernel};
 pub use pods::Caller;
 use pods::PodIndex;
 use tokens::Tokens;
-use watch::{Client, Reader, Watch};
+use watch::{Client, Reader};
 
 /// Why nobody is known to be calling.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,13 +206,11 @@ impl Identity {
         );
         let lender = Arc::new(lender);
         let (tokens, keys) = Tokens::new(client.clone(), settings.tokens, metrics.tokens, clock);
-        let watch = Watch::new(
-            client.clone(),
-            &settings.node,
-            settings.watch,
-            metrics.pods,
-            Arc::clone(&shared),
-        );
+        let watch = {
+            let (client, shared) = (client.clone(), Arc::clone(&shared));
+            let (node, limits, metrics) = (settings.node.clone(), settings.watch, metrics.pods);
+            async move { watch::run(client, &node, limits, metrics, shared).await }
+        };
         let keeper = Keeper::new(
             Arc::clone(&shared),
             Arc::clone(&kernel),
@@ -236,7 +233,7 @@ impl Identity {
             }),
         };
         let tasks: [Task; 4] = [
-            ("pod watch", watch.run().map(|never| match never {}).boxed()),
+            ("pod watch", watch.map(|never| match never {}).boxed()),
             ("pod paths", keeper.run().boxed()),
             ("token keys", keys.map(|never| match never {}).boxed()),
             (

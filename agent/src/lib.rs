@@ -18,15 +18,18 @@
 //! | [`config`] | the command line and the environment |
 //! | [`cache`] | values that are fetched once, refreshed ahead and outlive an outage |
 //! | [`aws`] | what every call to AWS shares: client settings, outcomes, counts |
+//! | [`apiserver`] | the way to the API server, and lists that are kept up to date |
 //! | [`identity`] | who is calling |
 //! | [`associations`] | which role a service account may use |
 //! | [`credentials`] | what credentials a role's session has |
+//! | [`events`] | what the owners of pods are told |
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
 
 #![forbid(unsafe_code)]
 
+pub mod apiserver;
 pub mod associations;
 pub mod aws;
 pub mod broker;
@@ -35,6 +38,7 @@ mod causes;
 pub mod clock;
 pub mod config;
 pub mod credentials;
+pub mod events;
 pub mod identity;
 pub mod model;
 pub mod node;

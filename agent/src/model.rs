@@ -9,11 +9,15 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
+mod allowed;
+mod glob;
 mod session_name;
 mod session_tag;
 #[cfg(test)]
 mod tests;
 
+pub use allowed::{AllowedRoles, Beyond, Malformed};
+pub use glob::{Glob, Rank};
 pub use session_name::{Field, Part, SessionName};
 pub use session_tag::{check_session_tag, check_session_tags};
 

@@ -23,6 +23,7 @@ pub mod network;
 pub mod ops;
 pub mod readiness;
 mod rooms;
+mod sources;
 pub mod supervise;
 pub mod telemetry;
 

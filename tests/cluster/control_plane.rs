@@ -179,7 +179,8 @@ impl ControlPlane {
         fs::read_to_string(audit_log(self.folder.path())).expect("the API server writes one")
     }
 
-    fn kubeconfig(&self, token: &str, server: SocketAddr) -> String {
+    /// The text of a kubeconfig file that presents `token`, by way of `server`.
+    pub(crate) fn kubeconfig(&self, token: &str, server: SocketAddr) -> String {
         // JSON is YAML. The server's self-made certificate has its own CA with it.
         json!({
             "apiVersion": "v1",

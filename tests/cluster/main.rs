@@ -6,6 +6,7 @@
 mod agent;
 mod confirmation;
 mod control_plane;
+mod events;
 mod follower;
 mod manifests;
 mod outage;
@@ -15,5 +16,6 @@ mod process;
 mod relay;
 mod requests;
 mod tokens;
+mod vpc_cni;
 mod watch;
 mod wire;

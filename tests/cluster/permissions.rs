@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::agent::Rig;
 use crate::control_plane::{ControlPlane, Settings};
+use crate::events::Desk;
 use crate::follower::{Follower, PATIENCE};
 use crate::manifests;
 use crate::place::Place;
@@ -108,6 +109,10 @@ async fn the_agent_is_refused_nothing_and_may_nothing_that_it_does_not_do() {
     follower.moved_to(ADDRESS, 7);
     let answer = follower.by_link(7, ADDRESS, PATIENCE).await;
     assert_eq!(answer, Ok(uid.clone()));
+    let desk = Desk::about(&place, "cart-0", &uid).await;
+    desk.tell();
+    desk.tell();
+    desk.until(1, Some(2)).await;
     let mut allowed = granted(manifests::PLAIN);
     until_used(&cluster, &allowed).await;
     rig.leave().await;

@@ -46,6 +46,16 @@ impl Place {
         place
     }
 
+    /// The same node's corner in another namespace, which is there.
+    pub(crate) fn beside(&self, namespace: &str) -> Self {
+        Self {
+            cluster: Arc::clone(&self.cluster),
+            namespace: namespace.to_owned(),
+            node: self.node.clone(),
+            admin: self.admin.clone(),
+        }
+    }
+
     /// A client that is the agent.
     pub(crate) async fn agent(&self) -> Client {
         self.cluster.agent().await
@@ -158,6 +168,16 @@ impl Place {
 
     /// A token of `cart` for an audience, bound to a pod or to none.
     pub(crate) async fn token_for(&self, audience: &str, pod: Option<&str>) -> String {
+        self.token_of("cart", audience, pod).await
+    }
+
+    /// A token of any account for an audience, bound to a pod or to none.
+    pub(crate) async fn token_of(
+        &self,
+        account: &str,
+        audience: &str,
+        pod: Option<&str>,
+    ) -> String {
         let bound = pod.map(|pod| json!({"kind": "Pod", "apiVersion": "v1", "name": pod}));
         let request = of(json!({"spec": {
             "audiences": [audience],
@@ -168,7 +188,7 @@ impl Place {
         let as_usual = PostParams::default();
         let accounts = self.accounts();
         let answer = accounts
-            .create_token_request("cart", &as_usual, &request)
+            .create_token_request(account, &as_usual, &request)
             .await;
         let status = answer.expect("a token").status;
         status

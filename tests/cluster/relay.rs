@@ -19,6 +19,11 @@ impl Relay {
     /// names, at another port.
     pub(crate) async fn to(to: SocketAddr) -> Self {
         let listener = TcpListener::bind((to.ip(), 0)).await.expect("a free port");
+        Self::on(listener, to)
+    }
+
+    /// The same on a listener of any network namespace.
+    pub(crate) fn on(listener: TcpListener, to: SocketAddr) -> Self {
         let relay = Self {
             here: listener.local_addr().expect("it is bound"),
             to,

@@ -62,7 +62,12 @@ impl Fixture {
         let (vault, scheduler) = Vault::new(Arc::new(exchanges), clock);
         tasks.spawn(scheduler);
         let sources: Vec<Box<dyn Source>> = vec![Box::new(eks.clone()), Box::new(file)];
-        let broker = Broker::new(identity, Associations::new(sources), vault.clone(), scope);
+        let broker = Broker::new(
+            identity,
+            Associations::new(sources, None),
+            vault.clone(),
+            scope,
+        );
         tasks.spawn(async move { panic!("{}", Arc::new(broker).keep_ready().await) });
         Self {
             kube,

@@ -3,6 +3,9 @@
 mod agent;
 mod broker;
 mod doors;
+mod events;
+mod exchanges;
+mod failures;
 mod fuzz;
 mod layers;
 mod manifests;

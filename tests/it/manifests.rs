@@ -82,7 +82,7 @@ fn the_cluster_has_no_name_until_somebody_gives_it_one() {
 }
 
 #[test]
-fn the_agent_may_read_pods_and_the_keys_of_tokens_and_nothing_else() {
+fn the_agent_may_read_pods_and_the_keys_of_tokens_write_events_and_nothing_else() {
     let role: ClusterRole = the_only("ClusterRole");
     let rules = serde_json::to_value(role.rules).expect("plain data");
     let wanted = json!([
@@ -90,6 +90,11 @@ fn the_agent_may_read_pods_and_the_keys_of_tokens_and_nothing_else() {
         {
             "nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"],
             "verbs": ["get"],
+        },
+        {
+            "apiGroups": ["events.k8s.io"],
+            "resources": ["events"],
+            "verbs": ["create", "patch"],
         },
     ]);
     assert_eq!(rules, wanted);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use credlet_tests::fake_aws::REGION;
 use credlet_tests::fake_kube::{self, FakeKube};
-use credlet_tests::node::{NODE_IPV4, Node, Pod};
+use credlet_tests::moto::Moto;
+use credlet_tests::node::{Node, Pod};
 use credlet_tests::process::{self, Agent};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 /// The folder of this package.
@@ -38,7 +38,6 @@ const TOKEN: &str = "token";
 
 const POD_IPV4: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
 const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 2);
-const STS_PORT: u16 = 5000;
 
 /// The slowest machine's start of Python or of an SDK.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -49,7 +48,7 @@ pub(crate) struct Cluster {
     pod: Pod,
     _kube: FakeKube,
     agent: Agent,
-    _sts: Moto,
+    sts: Moto,
     folder: TempDir,
 }
 
@@ -74,7 +73,7 @@ impl Cluster {
         fs::write(&associations, ASSOCIATIONS).expect("writable");
         // In this order: the agent asks STS as soon as it knows the pod.
         let sts = Moto::start(&node).await;
-        let mut command = process::command(&sts_url());
+        let mut command = process::command(&sts.url());
         command
             .args(["--association-sources", "file", "--association-file"])
             .arg(&associations)
@@ -91,7 +90,7 @@ impl Cluster {
             pod,
             _kube: kube,
             agent,
-            _sts: sts,
+            sts,
             folder,
         }
     }
@@ -111,7 +110,7 @@ impl Cluster {
             .env("AWS_REGION", REGION)
             .env("AWS_DEFAULT_REGION", REGION)
             .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_ENDPOINT_URL_STS", sts_url())
+            .env("AWS_ENDPOINT_URL_STS", self.sts.url())
             .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint)
             .env(
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
@@ -138,47 +137,5 @@ impl Cluster {
     /// What the agent has logged.
     pub(crate) fn log(&self) -> String {
         self.agent.log()
-    }
-}
-
-fn sts_url() -> String {
-    format!("http://{NODE_IPV4}:{STS_PORT}")
-}
-
-struct Moto {
-    _process: Child,
-    /// Held open, so that it can go on writing.
-    _log: Lines<BufReader<ChildStderr>>,
-}
-
-impl Moto {
-    /// Returns when it accepts connections.
-    async fn start(node: &Node) -> Self {
-        let mut command = Command::new(super::installed("venv/bin/moto_server"));
-        command
-            .args([
-                "--host",
-                &NODE_IPV4.to_string(),
-                "--port",
-                &STS_PORT.to_string(),
-            ])
-            .stderr(Stdio::piped());
-        let mut process = node.ns.spawn(command).await.expect("moto starts");
-        let mut log = BufReader::new(process.stderr.take().expect("piped")).lines();
-        let running = async {
-            while let Some(line) = log.next_line().await.expect("readable") {
-                if line.contains("Running on") {
-                    return;
-                }
-            }
-            panic!("moto ended");
-        };
-        timeout(PATIENCE, running)
-            .await
-            .expect("moto starts in time");
-        Self {
-            _process: process,
-            _log: log,
-        }
     }
 }

@@ -3,8 +3,7 @@
 
 mod cluster;
 
-use std::path::Path;
-
+use credlet_tests::moto::installed;
 use tokio::process::Command;
 
 use cluster::{Cluster, ENDPOINTS, ROOT, SESSION};
@@ -54,14 +53,4 @@ async fn each_endpoint(program: &str, arguments: &[&str]) {
             cluster.log()
         );
     }
-}
-
-/// The path of something that `scripts/sdk-tools` installs.
-fn installed(name: &str) -> String {
-    let path = format!("{ROOT}/../target/sdk/{name}");
-    assert!(
-        Path::new(&path).exists(),
-        "{path} is missing: run scripts/sdk-tools, or make test"
-    );
-    path
 }

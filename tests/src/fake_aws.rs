@@ -81,6 +81,8 @@ pub enum Answer {
     Gone,
     /// A 500.
     Broken,
+    /// This status, code and message.
+    Error(u16, &'static str, &'static str),
     /// Never.
     Hang,
     /// A 200 with half a document.
@@ -365,6 +367,7 @@ async fn wait(answer: Answer) -> Answer {
         | Answer::Longest(_)
         | Answer::Gone
         | Answer::Broken
+        | Answer::Error(..)
         | Answer::Malformed
         | Answer::Empty
         | Answer::Expires(_) => {}

@@ -24,11 +24,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+mod events;
+mod objects;
 mod pod;
 mod server;
 pub mod signer;
 mod tokens;
 
+pub use objects::Kind;
+use objects::Objects;
 use pod::Key;
 pub use pod::Pod;
 pub use tokens::{ISSUER, claims};
@@ -53,6 +57,10 @@ pub enum Verb {
     List,
     /// What happens to pods from a resource version on.
     Watch,
+    /// Objects of another kind, now.
+    ListOther,
+    /// What happens to them from a resource version on.
+    WatchOther,
     /// One pod, as it is now.
     Get,
     /// Who issues tokens: `/.well-known/openid-configuration`.
@@ -61,6 +69,10 @@ pub enum Verb {
     Keys,
     /// Whether a token is good: a `TokenReview`.
     Review,
+    /// A new event.
+    CreateEvent,
+    /// More of an event.
+    PatchEvent,
     /// A token of a pod's: a `TokenRequest`.
     Token,
 }
@@ -175,6 +187,37 @@ impl FakeKube {
         });
     }
 
+    /// Has these kinds, as yet without objects. A kind that is not offered is
+    /// not found, as that of a custom resource which is not installed.
+    pub fn offer(&self, kinds: &[Kind]) {
+        self.shared.state().objects.offered.extend(kinds);
+    }
+
+    /// Adds the object, or replaces the one of its kind, namespace and name.
+    pub fn put(&self, kind: Kind, mut object: Value) {
+        self.shared.change(|state, version| {
+            let metadata = &mut object["metadata"];
+            metadata["resourceVersion"] = version.to_string().into();
+            let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+            let key = (kind, text("namespace"), text("name"));
+            let event = match state.objects.all.insert(key, object.clone()) {
+                None => "ADDED",
+                Some(_) => "MODIFIED",
+            };
+            Event::Object(event, kind, object.clone())
+        });
+    }
+
+    /// Deletes an object, which must be there; of no namespace: the empty one.
+    pub fn take(&self, kind: Kind, namespace: &str, name: &str) {
+        self.shared.change(|state, version| {
+            let key = (kind, namespace.to_owned(), name.to_owned());
+            let mut object = state.objects.all.remove(&key).expect("it is there");
+            object["metadata"]["resourceVersion"] = version.to_string().into();
+            Event::Object("DELETED", kind, object)
+        });
+    }
+
     /// Forgets all history: a watch from before gets the `ERROR` event 410.
     pub fn compact(&self) {
         let mut state = self.shared.state();
@@ -258,6 +301,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     pods: BTreeMap<Key, Pod>,
+    objects: Objects,
     version: u64,
     /// Watches from before this version get 410.
     compacted: u64,
@@ -267,11 +311,14 @@ struct State {
     forbidden: Vec<Verb>,
     calls: Vec<Call>,
     tokens: tokens::Tokens,
+    /// On pods, in the order of their creation.
+    written: Vec<Value>,
 }
 
 #[derive(Clone)]
 enum Event {
     Pod(&'static str, Pod),
+    Object(&'static str, Kind, Value),
     Interruption(Interruption),
 }
 

@@ -95,7 +95,7 @@ impl Front {
         let upstream = Arc::new(Upstream::default());
         let (vault, fill) = Vault::new(Arc::clone(&upstream) as _, Clock::system());
         behind.spawn(fill);
-        let associations = Associations::new(vec![Box::new(OneRoleEach::new(pods))]);
+        let associations = Associations::new(vec![Box::new(OneRoleEach::new(pods))], None);
         let broker = Arc::new(Broker::new(
             identity,
             associations,

@@ -7,5 +7,6 @@ pub mod fake_aws;
 pub mod fake_kernel;
 pub mod fake_kube;
 pub mod front;
+pub mod moto;
 pub mod node;
 pub mod process;

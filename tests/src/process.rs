@@ -54,9 +54,14 @@ pub fn command(aws_url: &str) -> Command {
 /// Makes a command that is to be given `credlet`'s arguments `credlet run` for
 /// the stand-ins, which listen in the node's namespace: the cluster [`CLUSTER`],
 /// with credentials of the node's own, and nothing else in its environment.
-pub fn settings(mut credlet: Command, aws_url: &str) -> Command {
+pub fn settings(credlet: Command, aws_url: &str) -> Command {
+    settings_on(NODE, credlet, aws_url)
+}
+
+/// The same for another node than the stand-ins'.
+pub fn settings_on(node: &str, mut credlet: Command, aws_url: &str) -> Command {
     credlet
-        .args(["run", "--node-name", NODE, "--cluster-name", CLUSTER])
+        .args(["run", "--node-name", node, "--cluster-name", CLUSTER])
         .env_clear()
         .env("AWS_REGION", REGION)
         .env("AWS_ENDPOINT_URL", aws_url)
@@ -82,10 +87,16 @@ pub fn binary() -> PathBuf {
 impl Agent {
     /// Starts the command in the node's namespace, with a kubeconfig for the
     /// stand-in and a file for its log. Does not wait.
-    pub async fn start(node: &Node, kube: &FakeKube, mut command: Command) -> io::Result<Self> {
+    pub async fn start(node: &Node, kube: &FakeKube, command: Command) -> io::Result<Self> {
+        Self::start_by(node, &kube.kubeconfig(), command).await
+    }
+
+    /// The same with the text of any kubeconfig file.
+    pub async fn start_by(node: &Node, kubeconfig: &str, mut command: Command) -> io::Result<Self> {
+        let text = kubeconfig;
         let folder = tempfile::tempdir()?;
         let kubeconfig = folder.path().join("kubeconfig");
-        fs::write(&kubeconfig, kube.kubeconfig())?;
+        fs::write(&kubeconfig, text)?;
         command
             .env("CREDLET_KUBECONFIG", &kubeconfig)
             .stdin(Stdio::null())

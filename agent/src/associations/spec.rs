@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config::Exchange;
-use crate::model::{Association, Grant, Invalid, Means, RoleArn, Session, check_session_tags};
+use crate::model::{
+    Association, Grant, Invalid, Means, RoleArn, Session, SessionName, SessionScope,
+    check_session_tags,
+};
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,8 @@ pub struct Defaults {
     pub means: Option<Means>,
     /// The audience of tokens for web identities.
     pub audience: Arc<str>,
+    /// Whose a session is, and so whether its name may be the pod's.
+    pub scope: SessionScope,
 }
 
 impl Default for Defaults {
@@ -40,6 +45,7 @@ impl Default for Defaults {
         Self {
             means: Some(Means::Agent),
             audience: "sts.amazonaws.com".into(),
+            scope: SessionScope::ServiceAccount,
         }
     }
 }
@@ -71,6 +77,9 @@ pub enum Fault {
     /// EKS knows the role, and how.
     #[error("with the exchange eks-auth EKS knows the role, so that nothing else may be set")]
     EksAuth,
+    /// Where pods share a session, it has no pod's name.
+    #[error("sessionName names the pod, which takes --session-scope pod")]
+    SharedName,
     /// Neither the declaration nor the agent says how.
     #[error("exchange must say assume-role or web-identity, since --exchange is eks-auth")]
     NoExchange,
@@ -154,9 +163,19 @@ impl Spec {
             external_id,
             means,
             session: session(disable_session_tags, policy, session_tags)?,
-            name: session_name.as_deref().map(str::parse).transpose()?,
+            name: name(session_name.as_deref(), defaults.scope)?,
             ..Grant::of(role)
         }))
+    }
+}
+
+fn name(given: Option<&str>, scope: SessionScope) -> Result<Option<SessionName>, Fault> {
+    let name: Option<SessionName> = given.map(str::parse).transpose()?;
+    match scope {
+        SessionScope::ServiceAccount if name.as_ref().is_some_and(SessionName::names_pod) => {
+            Err(Fault::SharedName)
+        }
+        SessionScope::ServiceAccount | SessionScope::Pod => Ok(name),
     }
 }
 

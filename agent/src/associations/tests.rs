@@ -21,6 +21,7 @@ impl Source for Fixed {
         let answer = match &self.known {
             Known::Is(association) => Ok(Some(Arc::clone(association))),
             Known::None => Ok(None),
+            Known::Refused(why) => Err(Error::Refused(Arc::clone(why))),
             Known::Unknown => Err(Error::Deadline { origin: "fixed" }),
         };
         future::ready(answer).boxed()
@@ -55,7 +56,7 @@ async fn ask<const N: usize>(known: [Known; N]) -> (Result<Known, Error>, Known,
         let learned = Arc::clone(learned);
         Box::new(Fixed { known, learned }) as Box<dyn Source>
     });
-    let associations = Associations::new(sources.collect());
+    let associations = Associations::new(sources.collect(), None);
     let account = ServiceAccount::new("shop", "checkout").expect("valid");
     let found = associations.find(&account, Instant::now()).await;
     let peeked = associations.peek(&account);

@@ -84,11 +84,13 @@ struct Failure<E> {
 
 impl<E: Clone> Failure<E> {
     /// What it is to those who did not wait for the fetch.
-    fn told_later(&self) -> Option<Error<E>> {
-        match self.patience {
-            Patience::Soon | Patience::Late => Some(self.error.clone()),
-            Patience::AtOnce => None,
-        }
+    fn told_later(&self, now: Instant) -> Option<Error<E>> {
+        let is_told = match self.patience {
+            Patience::Soon | Patience::Late => true,
+            Patience::AtOnce => false,
+            Patience::OnDemand => now < self.retry_at,
+        };
+        is_told.then(|| self.error.clone())
     }
 }
 
@@ -129,7 +131,7 @@ impl<F: Fetch> Entry<F> {
             }
         }
         match (&self.work, &self.failure) {
-            (Work::Resting, Some(failure)) => failure.told_later().map(Err),
+            (Work::Resting, Some(failure)) => failure.told_later(now.at).map(Err),
             (Work::Resting, None) | (Work::Queued(..) | Work::Running(..), _) => None,
         }
     }
@@ -138,12 +140,13 @@ impl<F: Fetch> Entry<F> {
     pub(super) fn last_resort(&self, now: Moment) -> Answer<F> {
         match (self.usable(now), &self.failure) {
             (Some(value), _) => Ok(value.clone()),
-            (None, Some(failure)) => Err(failure.told_later().unwrap_or(Error::Deadline)),
+            (None, Some(failure)) => Err(failure.told_later(now.at).unwrap_or(Error::Deadline)),
             (None, None) => Err(Error::Deadline),
         }
     }
 
-    /// Whether a fetch comes or goes on without anybody who asks.
+    /// Whether a fetch comes or goes on without anybody who asks, or is for those
+    /// who ask alone.
     pub(super) fn is_scheduled(&self) -> bool {
         match self.work {
             Work::Resting => self.failure.is_some(),
@@ -171,7 +174,9 @@ impl<F: Fetch> Entry<F> {
             Work::Queued(..) | Work::Running(..) => return None,
         }
         if let Some(failure) = &self.failure {
-            return Some((failure.retry_at, Due::Fetch));
+            let is_for_callers =
+                failure.patience == Patience::OnDemand && self.usable(clock.moment(now)).is_none();
+            return (!is_for_callers).then_some((failure.retry_at, Due::Fetch));
         }
         let kept = self.kept.as_ref()?;
         let moment = kept.now(clock.moment(now));
@@ -284,6 +289,7 @@ impl Patience {
     fn after(self, earlier: u32) -> Duration {
         let (first, longest) = match self {
             Self::Soon | Self::AtOnce => (Duration::from_millis(500), Duration::from_secs(30)),
+            Self::OnDemand => (Duration::from_secs(10), Duration::from_secs(10)),
             Self::Late => (Duration::from_secs(10), Duration::from_mins(1)),
         };
         let doubled = first.saturating_mul(2_u32.saturating_pow(earlier));

@@ -176,8 +176,10 @@ fn report_failure<K, E>(
         (State::Pending | State::Fresh, State::Stale) => {
             tracing::warn!(%key, %error, "refresh failed; what is there is served while it lasts");
         }
-        // Ahead of the first caller that is how it begins.
-        (State::Pending, State::Failed) if patience == Patience::AtOnce => {
+        // Ahead of the first caller that is how it begins, or stays.
+        (State::Pending, State::Failed)
+            if patience == Patience::AtOnce || patience == Patience::OnDemand =>
+        {
             tracing::debug!(%key, %error, "not fetched yet");
         }
         (State::Pending | State::Fresh, State::Failed) => {

@@ -10,6 +10,7 @@ use super::*;
 
 mod aging;
 mod at_once;
+mod on_demand;
 
 /// What the next fetches of a key do.
 #[derive(Clone, Copy)]

@@ -69,12 +69,23 @@ pub(super) struct RunArgs {
     #[arg(long, overrides_with = "setup_network")]
     pub(super) no_setup_network: bool,
     /// Where associations come from, the first that knows one wins
-    /// [default: file (if there is one), eks]
+    /// [default: file (if there is one), crd, eks (if the cluster has a name), annotation]
     #[arg(long, env = "CREDLET_ASSOCIATION_SOURCES", value_delimiter = ',')]
     pub(super) association_sources: Option<Vec<SourceName>>,
     /// The file of the source `file`, YAML or JSON
     #[arg(long, env = "CREDLET_ASSOCIATION_FILE")]
     pub(super) association_file: Option<PathBuf>,
+    /// What the annotations of the source `annotation` begin with, without the slash
+    #[arg(
+        long,
+        env = "CREDLET_ANNOTATION_PREFIX",
+        default_value = "eks.amazonaws.com"
+    )]
+    pub(super) annotation_prefix: String,
+    /// Patterns of ARNs, one of which each role must fit: `*` is any text; can be
+    /// given several times [default: any role]
+    #[arg(long, env = "CREDLET_ALLOWED_ROLES", value_delimiter = ',')]
+    pub(super) allowed_roles: Option<Vec<String>>,
     /// How a role is had whose association does not say it
     #[arg(long, env = "CREDLET_EXCHANGE", value_enum, default_value_t = Exchange::AssumeRole)]
     pub(super) exchange: Exchange,
@@ -167,7 +178,9 @@ pub(super) struct HostArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum SourceName {
     File,
+    Crd,
     Eks,
+    Annotation,
 }
 
 /// An address to listen on. The unspecified address would answer strangers on

@@ -10,6 +10,8 @@ use super::{Error, Exchange, usage};
 pub enum AssociationSource {
     /// A file in YAML or JSON.
     File(PathBuf),
+    /// `PodIdentityAssociation` and `ClusterPodIdentityAssociation`.
+    Crd(Presence),
     /// EKS Pod Identity associations of this cluster.
     Eks {
         /// The cluster, as EKS names it.
@@ -20,19 +22,31 @@ pub enum AssociationSource {
         /// The cluster, as EKS names it.
         cluster: String,
     },
+    /// Annotations of service accounts.
+    Annotation(Presence),
 }
 
-/// In the order in which they are named.
+/// Whether the cluster must have what a source reads, and let the agent read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nobody asked for the source: where it is not to be had, it is off.
+    Optional,
+    /// The source is named on the command line: where it is not to be had, it fails.
+    Required,
+}
+
+/// In the order in which they are named; by default all that are set up.
 pub(super) fn sources(
     names: Option<Vec<SourceName>>,
     file: Option<&PathBuf>,
     cluster: Option<&str>,
     exchange: Exchange,
 ) -> Result<Vec<AssociationSource>, Error> {
-    let names = names.unwrap_or_else(|| match file {
-        Some(_) => vec![SourceName::File, SourceName::Eks],
-        None => vec![SourceName::Eks],
-    });
+    let presence = match names {
+        Some(_) => Presence::Required,
+        None => Presence::Optional,
+    };
+    let names = names.unwrap_or_else(|| by_default(file, cluster, exchange));
     if names.is_empty() {
         return Err(usage("--association-sources", "names no source"));
     }
@@ -49,6 +63,8 @@ pub(super) fn sources(
                 SourceName::File => AssociationSource::File(file.cloned().ok_or_else(|| {
                     usage("--association-file", "is required by the source `file`")
                 })?),
+                SourceName::Crd => AssociationSource::Crd(presence),
+                SourceName::Annotation => AssociationSource::Annotation(presence),
                 SourceName::Eks => {
                     let cluster = cluster
                         .ok_or_else(|| usage("--cluster-name", "is required by the source `eks`"))?
@@ -68,7 +84,10 @@ pub(super) fn sources(
     }
     let asks_last = |source: &AssociationSource| match source {
         AssociationSource::EksAuth { .. } => true,
-        AssociationSource::File(_) | AssociationSource::Eks { .. } => false,
+        AssociationSource::File(_)
+        | AssociationSource::Crd(_)
+        | AssociationSource::Eks { .. }
+        | AssociationSource::Annotation(_) => false,
     };
     let is_last = sources.iter().position(asks_last) == Some(sources.len() - 1);
     if exchange == Exchange::EksAuth && !is_last {
@@ -78,4 +97,23 @@ pub(super) fn sources(
         ));
     }
     Ok(sources)
+}
+
+/// EKS Auth answers for every account, so that nothing can come after it.
+fn by_default(
+    file: Option<&PathBuf>,
+    cluster: Option<&str>,
+    exchange: Exchange,
+) -> Vec<SourceName> {
+    let mut names = Vec::new();
+    names.extend(file.map(|_| SourceName::File));
+    names.push(SourceName::Crd);
+    match exchange {
+        Exchange::EksAuth => names.extend([SourceName::Annotation, SourceName::Eks]),
+        Exchange::AssumeRole | Exchange::WebIdentity => {
+            names.extend(cluster.map(|_| SourceName::Eks));
+            names.push(SourceName::Annotation);
+        }
+    }
+    names
 }

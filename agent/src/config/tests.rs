@@ -29,10 +29,16 @@ fn a_cluster_name_is_all_that_must_be_given() {
     let config = run("--cluster-name c1");
     assert_eq!(
         config.sources,
-        [AssociationSource::Eks {
-            cluster: "c1".to_owned()
-        }]
+        [
+            AssociationSource::Crd(Presence::Optional),
+            AssociationSource::Eks {
+                cluster: "c1".to_owned()
+            },
+            AssociationSource::Annotation(Presence::Optional),
+        ]
     );
+    assert_eq!(config.annotation_prefix, "eks.amazonaws.com");
+    assert_eq!(config.allowed_roles, None);
     assert_eq!(config.port, 80);
     assert_eq!(config.probe_port, 2703);
     assert_eq!(config.session_duration, Duration::from_hours(1));
@@ -45,10 +51,36 @@ fn a_cluster_name_is_all_that_must_be_given() {
 }
 
 #[test]
-fn no_default_hides_a_missing_cluster_name() {
-    assert!(refusal("run").contains("--cluster-name"));
-    assert!(refusal("run --association-file f").contains("--cluster-name"));
-    assert!(refusal("run --cluster-name=").contains("--cluster-name"));
+fn without_a_cluster_name_eks_is_asked_only_if_it_is_named() {
+    let optional = [
+        AssociationSource::Crd(Presence::Optional),
+        AssociationSource::Annotation(Presence::Optional),
+    ];
+    assert_eq!(run("").sources, optional);
+    assert_eq!(run("--cluster-name=").sources, optional);
+    let line = refusal("run --association-sources eks");
+    assert!(line.contains("--cluster-name"), "{line}");
+}
+
+#[test]
+fn a_source_that_is_named_is_required() {
+    let config = run("--association-sources annotation,crd");
+    let required = [
+        AssociationSource::Annotation(Presence::Required),
+        AssociationSource::Crd(Presence::Required),
+    ];
+    assert_eq!(config.sources, required);
+}
+
+#[test]
+fn roles_are_bounded_by_patterns_and_an_empty_variable_by_none() {
+    let role = "arn:aws:iam::111122223333:role/";
+    let config = run(&format!(
+        "--allowed-roles {role}a*,{role}b --allowed-roles *c"
+    ));
+    let wanted = AllowedRoles::new([&*format!("{role}a*"), &*format!("{role}b"), "*c"]);
+    assert_eq!(config.allowed_roles, Some(wanted.expect("patterns")));
+    assert_eq!(run("--allowed-roles=").allowed_roles, None);
 }
 
 #[test]
@@ -68,7 +100,12 @@ fn sources_keep_the_order_in_which_they_are_named() {
     let by_default = run("--association-file f --cluster-name c");
     assert!(matches!(
         by_default.sources[..],
-        [AssociationSource::File(_), AssociationSource::Eks { .. }]
+        [
+            AssociationSource::File(_),
+            AssociationSource::Crd(_),
+            AssociationSource::Eks { .. },
+            AssociationSource::Annotation(_)
+        ]
     ));
 }
 
@@ -115,6 +152,10 @@ fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
         ("--session-tag team", "--session-tag"),
         ("--session-tag aws:team=x", "--session-tag"),
         ("--association-sources nowhere", "--association-sources"),
+        ("--annotation-prefix a/b", "--annotation-prefix"),
+        ("--annotation-prefix=", "--annotation-prefix"),
+        ("--allowed-roles arn:[a]", "--allowed-roles"),
+        ("--allowed-roles a,,b", "--allowed-roles"),
         ("--bind-hosts localhost", "--bind-hosts"),
         ("--bind-hosts 0.0.0.0", "--bind-hosts"),
         ("--bind-hosts [::]", "--bind-hosts"),

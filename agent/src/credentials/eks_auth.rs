@@ -1,6 +1,6 @@
 //! `eks-auth:AssumeRoleForPodIdentity`: what EKS has declared for a pod, for its token.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use aws_sdk_eksauth::Client;
@@ -15,7 +15,9 @@ pub const AUDIENCE: &str = "pods.eks.amazonaws.com";
 
 /// Asks EKS Auth, as the EKS Pod Identity Agent does.
 pub struct EksAuth {
-    client: Client,
+    sdk: SdkConfig,
+    /// Made when it is first needed: on most nodes never.
+    client: OnceLock<Client>,
     cluster_name: Arc<str>,
     tokens: Arc<dyn Tokens>,
     metrics: Metrics,
@@ -30,7 +32,8 @@ impl EksAuth {
         metrics: Metrics,
     ) -> Self {
         Self {
-            client: Client::new(sdk),
+            sdk: sdk.clone(),
+            client: OnceLock::new(),
             cluster_name: cluster_name.into(),
             tokens,
             metrics,
@@ -41,8 +44,8 @@ impl EksAuth {
     pub(super) async fn assume(&self, key: &Key) -> Result<Credentials, Refusal> {
         let (account, pod) = (key.account.clone(), key.pod.clone());
         let token = self.tokens.token(account, pod, AUDIENCE.into()).await?;
-        let call = self
-            .client
+        let client = self.client.get_or_init(|| Client::new(&self.sdk));
+        let call = client
             .assume_role_for_pod_identity()
             .cluster_name(&*self.cluster_name)
             .token(token.expose());

@@ -32,6 +32,7 @@ enum Outage {
     Over,
     Unavailable,
     Denied,
+    NotAssociated,
     Hangs,
 }
 
@@ -63,6 +64,7 @@ impl Exchange for FakeSts {
                 )),
                 Outage::Unavailable => Err(Refusal::Unavailable("connection refused".to_owned())),
                 Outage::Denied => Err(Refusal::Denied("not authorized".to_owned())),
+                Outage::NotAssociated => Err(Refusal::NotAssociated),
                 Outage::Hangs => std::future::pending().await,
             }
         }
@@ -268,6 +270,24 @@ async fn a_refusal_is_tried_again_less_often_than_an_outage() {
     // 0.5 s doubling to 30 s, and 10 s doubling to 60 s, up to a quarter earlier.
     assert!((24..=34).contains(&calls[0]), "{calls:?}");
     assert!((12..=16).contains(&calls[1]), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_eks_associates_with_nothing_costs_a_call_and_then_one_when_a_pod_asks() {
+    let (sts, vault, _filling) = start(HOUR);
+    sts.set(|state| state.outage = Outage::NotAssociated);
+    for _ in 0..24 {
+        vault.prefetch(&key(0));
+        sleep(HOUR).await;
+    }
+    assert_eq!(sts.calls(), 1);
+    for _ in 0..2 {
+        ask(&vault, &key(0)).await.expect_err("there is none");
+    }
+    assert_eq!(sts.calls(), 2);
+    sts.set(|state| state.outage = Outage::Over);
+    sleep(10 * SECOND).await;
+    ask(&vault, &key(0)).await.expect("it was associated");
 }
 
 #[tokio::test(start_paused = true)]

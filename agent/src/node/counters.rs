@@ -2,7 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 
-use crate::{aws, identity, serve};
+use crate::{apiserver, aws, events, identity, serve};
 
 /// One for each room that counts; clones count together.
 #[derive(Clone, Default)]
@@ -13,6 +13,10 @@ pub(super) struct Counters {
     pub(super) aws: aws::Metrics,
     /// Who is calling.
     pub(super) identity: identity::Metrics,
+    /// Lists and watches of where associations are declared.
+    pub(super) association_watches_lost: apiserver::Losses,
+    /// Events on pods.
+    pub(super) events: events::Metrics,
     /// Repairs of the node's network.
     pub(super) network_repairs: Counter,
 }

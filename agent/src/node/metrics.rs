@@ -32,6 +32,7 @@ struct Gauges {
     paths: Family<StateLabels, Gauge>,
     keys_age: Seconds,
     association_age: Seconds,
+    lists: Family<ListLabels, Gauge>,
     association_file_outdated: Gauge,
     credentials: Family<StateLabels, Gauge>,
     shortest: Seconds,
@@ -45,6 +46,12 @@ struct StateLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListLabels {
+    source: &'static str,
+    state: &'static str,
+}
+
 impl Metrics {
     /// Names everything.
     pub(super) fn new(counters: Counters, rooms: Rooms) -> Self {
@@ -52,6 +59,8 @@ impl Metrics {
             serve,
             aws,
             identity,
+            association_watches_lost,
+            events,
             network_repairs,
         } = counters;
         let gauges = Gauges::default();
@@ -109,9 +118,24 @@ impl Metrics {
             gauges.association_age.clone(),
         );
         it.register(
+            "association_lists",
+            "Lists of where associations are declared by source and state",
+            gauges.lists.clone(),
+        );
+        it.register(
+            "association_watch_lost",
+            "Lists and watches of associations that ended before their time by reason",
+            association_watches_lost,
+        );
+        it.register(
             "association_file_outdated",
             "1 while the association file cannot be used, so that an older content is",
             gauges.association_file_outdated.clone(),
+        );
+        it.register(
+            "events",
+            "Events on pods by what became of them; repeats that are only counted are in none",
+            events.events,
         );
         it.register(
             "network_repairs",
@@ -144,6 +168,8 @@ impl Metrics {
             identity,
             eks,
             file,
+            crd,
+            annotation,
             vault,
             broker: _,
         } = &self.rooms;
@@ -177,6 +203,19 @@ impl Metrics {
             .set(age(eks.as_ref().and_then(Eks::oldest)));
         let outdated = file.as_ref().is_some_and(File::is_outdated);
         gauges.association_file_outdated.set(outdated.into());
+
+        let crd = crd.as_ref().map(|it| ("crd", it.standing()));
+        let annotation = annotation.as_ref().map(|it| ("annotation", it.standing()));
+        for (source, standing) in crd.into_iter().chain(annotation) {
+            for (state, lists) in [
+                ("Known", standing.known),
+                ("Absent", standing.absent),
+                ("Unknown", standing.unknown),
+            ] {
+                let labels = ListLabels { source, state };
+                gauges.lists.get_or_create(&labels).set(count(lists));
+            }
+        }
 
         let standing = vault.standing();
         set_states(

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use super::counters::Counters;
+use super::sources::Sources;
 use super::supervise::Supervisor;
 use super::{Error, Outside, ended, kernel};
+use crate::associations::Associations;
+use crate::associations::annotation::Annotations;
+use crate::associations::crd::Crd;
 use crate::associations::eks::Eks;
 use crate::associations::file::File;
 use crate::associations::spec::Defaults;
-use crate::associations::{Associations, Source, eks_auth};
 use crate::aws::SdkConfig;
 use crate::broker::{Broker, Lent};
 use crate::clock::Clock;
@@ -18,6 +21,7 @@ use crate::credentials::eks_auth::{AUDIENCE, EksAuth};
 use crate::credentials::exchanges::Exchanges;
 use crate::credentials::session::Sessions;
 use crate::credentials::sts::Sts;
+use crate::events::{self, Notices};
 use crate::identity::{self, Identity, lending, tokens, watch};
 use crate::model::Means;
 
@@ -31,6 +35,10 @@ pub(super) struct Rooms {
     pub(super) eks: Option<Eks>,
     /// The source `file`, if it is on.
     pub(super) file: Option<File>,
+    /// The source `crd`, if it is on.
+    pub(super) crd: Option<Arc<Crd>>,
+    /// The source `annotation`, if it is on.
+    pub(super) annotation: Option<Arc<Annotations>>,
     /// The credentials.
     pub(super) vault: Vault,
     /// All of them together.
@@ -47,7 +55,7 @@ impl Rooms {
         supervisor: &mut Supervisor,
     ) -> Result<Self, Error> {
         let Outside {
-            api_server,
+            api_server: client,
             aws,
             clock,
         } = outside;
@@ -72,8 +80,16 @@ impl Rooms {
                 requests: config.token_requests,
             },
         };
+        let (notices, writer) = Notices::open(
+            client.clone(),
+            &config.node_name,
+            events::Limits::default(),
+            counters.events.clone(),
+            clock,
+        );
+        supervisor.spawn("events", writer);
         let outside = identity::Outside {
-            client: api_server,
+            client: client.clone(),
             kernel,
             changes,
             links,
@@ -84,49 +100,36 @@ impl Rooms {
             supervisor.spawn(name, task);
         }
 
-        let defaults = defaults(config);
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let (mut eks, mut file) = (None, None);
-        for source in &config.sources {
-            match source {
-                AssociationSource::File(path) => {
-                    let (source, reader) = File::load(path, defaults.clone())?;
-                    supervisor.spawn("association file", ended(reader));
-                    sources.push(Box::new(source.clone()));
-                    file = Some(source);
-                }
-                AssociationSource::Eks { cluster } => {
-                    let means = defaults.means.clone().expect("EKS is asked for roles");
-                    let metrics = counters.aws.clone();
-                    let (source, scheduler) = Eks::new(&aws, cluster, means, metrics, clock);
-                    supervisor.spawn("EKS associations", ended(scheduler));
-                    sources.push(Box::new(source.clone()));
-                    eks = Some(source);
-                }
-                AssociationSource::EksAuth { cluster: _ } => {
-                    sources.push(Box::new(eks_auth::EksAuth::default()));
-                }
-            }
-        }
+        let sources = Sources::open(
+            config,
+            &defaults(config),
+            &client,
+            &aws,
+            clock,
+            counters,
+            supervisor,
+        )?;
 
         let exchanges = exchanges(config, &aws, &identity, counters);
         let (vault, scheduler) = Vault::new(Arc::new(exchanges), clock);
         supervisor.spawn("credentials", ended(scheduler));
 
-        let associations = Associations::new(sources);
+        let associations = Associations::new(sources.all, config.allowed_roles.clone());
         let broker = Broker::new(
             identity.clone(),
             associations,
             vault.clone(),
             config.session_scope,
         );
-        let broker = Arc::new(broker);
+        let broker = Arc::new(broker.telling(notices));
         supervisor.spawn("prefetch", Arc::clone(&broker).keep_ready());
         Ok(Self {
             clock,
             identity,
-            eks,
-            file,
+            eks: sources.eks,
+            file: sources.file,
+            crd: sources.crd,
+            annotation: sources.annotation,
             vault,
             broker,
         })
@@ -143,14 +146,20 @@ fn defaults(config: &Config) -> Defaults {
         }),
         Exchange::EksAuth => None,
     };
-    Defaults { means, audience }
+    Defaults {
+        means,
+        audience,
+        scope: config.session_scope,
+    }
 }
 
 /// Of the tokens that AWS may have to be shown.
 fn lent_audiences(config: &Config) -> Vec<Arc<str>> {
     let asks_eks = |source: &AssociationSource| match source {
         // An entry may name the exchange eks-auth.
-        AssociationSource::File(_) => config.cluster_name.is_some(),
+        AssociationSource::File(_)
+        | AssociationSource::Crd(_)
+        | AssociationSource::Annotation(_) => config.cluster_name.is_some(),
         AssociationSource::EksAuth { .. } => true,
         AssociationSource::Eks { .. } => false,
     };

@@ -52,6 +52,10 @@ pub enum Reason {
     NoTokenIssued,
     /// The account may use no role.
     NoAssociation,
+    /// The role is not one that the account may use.
+    RoleNotAllowed,
+    /// The account's association cannot be used.
+    BadAssociation,
     /// A source of associations failed.
     SourceFailed,
     /// A source of associations was late.
@@ -131,6 +135,14 @@ impl Refusal {
                 },
                 broker::Error::Association(error) => match error {
                     associations::Error::None(_) => (StatusCode::NOT_FOUND, Reason::NoAssociation),
+                    associations::Error::Refused(why) => match **why {
+                        associations::Refused::NotAllowed { .. } => {
+                            (StatusCode::FORBIDDEN, Reason::RoleNotAllowed)
+                        }
+                        associations::Refused::Unusable { .. } => {
+                            (StatusCode::FORBIDDEN, Reason::BadAssociation)
+                        }
+                    },
                     associations::Error::Source { .. } => (LATER, Reason::SourceFailed),
                     associations::Error::Deadline { .. } => (LATER, Reason::SourceLate),
                 },

@@ -110,7 +110,7 @@ impl Rig {
         std::fs::write(&path, format!("associations: [{}]", lines.join(", "))).unwrap();
         let (file, reader) = File::load(&path, Defaults::default()).unwrap();
         tasks.spawn(reader);
-        let associations = Associations::new(vec![Box::new(file)]);
+        let associations = Associations::new(vec![Box::new(file)], None);
         let broker = Arc::new(Broker::new(identity.clone(), associations, vault, scope));
         let ready = Arc::clone(&broker);
         tasks.spawn(async move { panic!("{}", ready.keep_ready().await) });

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::future::ProvideCredentials as Provided;
 use credlet::aws;
 use credlet::credentials::{Exchange, Key, NoToken, Refusal};
 use credlet::model::{Association, Credentials, Grant, Means, ServiceAccount, Session};
@@ -33,11 +35,25 @@ fn key(grant: Grant) -> Key {
     }
 }
 
-/// An agent that has no credentials, nor a place to find some.
+/// Where an agent finds none and should not have looked.
+#[derive(Debug)]
+struct Untouched;
+
+impl ProvideCredentials for Untouched {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        panic!("the agent looked for credentials of its own");
+    }
+}
+
+/// An agent that has no credentials and must not look for some: where there are
+/// none, that takes seconds.
 async fn bare_sdk(aws: &FakeAws) -> SdkConfig {
     aws::settings()
         .region(Region::new(REGION))
-        .no_credentials()
+        .credentials_provider(Untouched)
         .endpoint_url(aws.url())
         .load()
         .await

@@ -170,6 +170,10 @@ pub(super) fn reply(call: &Call, answer: Answer, table: &Table) -> Reply {
             "ServerException",
             "an internal error",
         ),
+        Answer::Error(status, code, message) => {
+            let status = StatusCode::from_u16(status).expect("a test scripts real ones");
+            refuse(status, code, message)
+        }
         Answer::Malformed => ok("{\"associations\": [{".to_owned()),
         Answer::Empty => ok("{}".to_owned()),
         Answer::Well

@@ -86,6 +86,10 @@ pub(super) fn reply(
         }
         Answer::Denied => return bad("AccessDeniedException", "the agent may not"),
         Answer::Refused(code) => return bad(code, "as it was told"),
+        Answer::Error(status, code, message) => {
+            let status = StatusCode::from_u16(status).expect("a test scripts real ones");
+            return refuse(status, code, message);
+        }
         Answer::Gone => return missing("it has gone"),
         Answer::Broken => {
             let status = StatusCode::INTERNAL_SERVER_ERROR;

@@ -120,6 +120,10 @@ pub(super) fn reply(call: &AssumeRole, answer: Answer, sessions: &mut Sessions) 
             "InternalFailure",
             "an internal error",
         ),
+        Answer::Error(status, code, message) => {
+            let status = StatusCode::from_u16(status).expect("a test scripts real ones");
+            refuse(status, code, message)
+        }
         Answer::Malformed => ok("<AssumeRoleResponse><AssumeRoleResult><Cred".to_owned()),
         Answer::Empty => ok(document("<AssumeRoleResult/>")),
         Answer::Expires(seconds) => issue(call, SignedDuration::from_secs(seconds), sessions),

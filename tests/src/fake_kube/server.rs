@@ -19,7 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{Call, Event, Fault, Interruption, Pod, Shared, Verb};
+use super::objects::{Of, Scope};
+use super::{Call, Event, Fault, Interruption, Shared, Verb};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -49,6 +50,11 @@ async fn answer(
     let Some(route) = Route::of(request.method(), &path) else {
         return Ok(failure(404));
     };
+    if let Route::Objects(scope) = &route
+        && !shared.state().objects.offered.contains(&scope.kind)
+    {
+        return Ok(failure(404));
+    }
     let call = call(&route, &path, request.uri().query().unwrap_or_default());
     let query = call.query.clone();
     let verb = call.verb;
@@ -62,6 +68,7 @@ async fn answer(
     }
     Ok(match route {
         Route::Pods => pods(shared, verb, &query),
+        Route::Objects(scope) => objects(shared, verb, &query, scope.narrowed(&query)),
         Route::Pod(namespace, name) => match shared.pod(namespace, name) {
             Some(pod) => json_response(StatusCode::OK, &pod),
             None => failure(404),
@@ -76,6 +83,18 @@ async fn answer(
                 Err(_) => failure(400),
             }
         }
+        Route::Events(namespace) => {
+            let namespace = namespace.to_owned();
+            let body = request.into_body().collect().await;
+            let body = body.map_err(io::Error::other)?.to_bytes();
+            written(shared.create_event(&namespace, &body))
+        }
+        Route::Event(namespace, name) => {
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            let body = request.into_body().collect().await;
+            let body = body.map_err(io::Error::other)?.to_bytes();
+            written(shared.patch_event(&namespace, &name, &body))
+        }
         Route::Token(namespace, account) => {
             let body = request.into_body().collect().await;
             let body = body.map_err(io::Error::other)?.to_bytes();
@@ -88,14 +107,30 @@ async fn answer(
     })
 }
 
+fn written(status: StatusCode) -> Response<Body> {
+    if status.is_success() {
+        json_response(
+            status,
+            &json!({"apiVersion": "events.k8s.io/v1", "kind": "Event"}),
+        )
+    } else {
+        failure(status.as_u16())
+    }
+}
+
 /// What a path names.
 enum Route<'a> {
     Pods,
+    Objects(Scope),
     /// Namespace and name.
     Pod(&'a str, &'a str),
     Discovery,
     Keys,
     Reviews,
+    /// Namespace.
+    Events(&'a str),
+    /// Namespace and name.
+    Event(&'a str, &'a str),
     /// Namespace and service account.
     Token(&'a str, &'a str),
 }
@@ -114,6 +149,23 @@ impl<'a> Route<'a> {
                 (Self::Reviews, Method::POST)
             }
             [
+                "apis",
+                "events.k8s.io",
+                "v1",
+                "namespaces",
+                namespace,
+                "events",
+            ] => (Self::Events(namespace), Method::POST),
+            [
+                "apis",
+                "events.k8s.io",
+                "v1",
+                "namespaces",
+                namespace,
+                "events",
+                name,
+            ] => (Self::Event(namespace, name), Method::PATCH),
+            [
                 "api",
                 "v1",
                 "namespaces",
@@ -122,7 +174,7 @@ impl<'a> Route<'a> {
                 account,
                 "token",
             ] => (Self::Token(namespace, account), Method::POST),
-            _ => return None,
+            _ => (Self::Objects(Scope::of(&parts)?), Method::GET),
         };
         (method == its_method).then_some(route)
     }
@@ -140,10 +192,16 @@ fn call(route: &Route<'_>, path: &str, query: &str) -> Call {
             Some("true" | "1") => Verb::Watch,
             Some(_) | None => Verb::List,
         },
+        Route::Objects(_) => match query.get("watch").map(String::as_str) {
+            Some("true" | "1") => Verb::WatchOther,
+            Some(_) | None => Verb::ListOther,
+        },
         Route::Pod(..) => Verb::Get,
         Route::Discovery => Verb::Discovery,
         Route::Keys => Verb::Keys,
         Route::Reviews => Verb::Review,
+        Route::Events(_) => Verb::CreateEvent,
+        Route::Event(..) => Verb::PatchEvent,
         Route::Token(..) => Verb::Token,
     };
     let path = path.to_owned();
@@ -160,12 +218,28 @@ fn pods(shared: Arc<Shared>, verb: Verb, query: &HashMap<String, String>) -> Res
         return json_response(StatusCode::OK, &shared.list(node.as_deref()));
     }
     match query.get("resourceVersion").map(|it| it.parse()) {
-        Some(Ok(from)) => watch(shared, node, from),
+        Some(Ok(from)) => watch(shared, Of::Node(node), from),
         Some(Err(_)) | None => failure(400),
     }
 }
 
-fn watch(shared: Arc<Shared>, node: Option<String>, from: u64) -> Response<Body> {
+fn objects(
+    shared: Arc<Shared>,
+    verb: Verb,
+    query: &HashMap<String, String>,
+    scope: Scope,
+) -> Response<Body> {
+    if verb == Verb::ListOther {
+        let state = shared.state();
+        return json_response(StatusCode::OK, &state.objects.list(&scope, state.version));
+    }
+    match query.get("resourceVersion").map(|it| it.parse()) {
+        Some(Ok(from)) => watch(shared, Of::Objects(scope), from),
+        Some(Err(_)) | None => failure(400),
+    }
+}
+
+fn watch(shared: Arc<Shared>, of: Of, from: u64) -> Response<Body> {
     let state = shared.state();
     let too_old = from < state.compacted;
     let opened_at = state.events.len();
@@ -179,7 +253,7 @@ fn watch(shared: Arc<Shared>, node: Option<String>, from: u64) -> Response<Body>
         let reader = Reader {
             changes: shared.changes.subscribe(),
             shared,
-            node,
+            of,
             opened_at,
             next,
             is_silent: false,
@@ -194,7 +268,7 @@ fn watch(shared: Arc<Shared>, node: Option<String>, from: u64) -> Response<Body>
 struct Reader {
     shared: Arc<Shared>,
     changes: tokio::sync::watch::Receiver<()>,
-    node: Option<String>,
+    of: Of,
     /// Interruptions from before are not this watch's.
     opened_at: usize,
     next: usize,
@@ -225,10 +299,13 @@ impl Reader {
             };
             self.next += 1;
             match event {
-                Event::Pod(kind, pod) if !self.is_silent && pod.is_on(self.node.as_deref()) => {
-                    return Some(Ok(pod_line(kind, &pod)));
+                Event::Pod(..) | Event::Object(..) => {
+                    if let Some(line) = self.of.line(&event)
+                        && !self.is_silent
+                    {
+                        return Some(Ok(line));
+                    }
                 }
-                Event::Pod(..) => {}
                 Event::Interruption(_) if at < self.opened_at => {}
                 Event::Interruption(Interruption::Silence) => self.is_silent = true,
                 Event::Interruption(Interruption::Bookmark) => return Some(Ok(bookmark(version))),
@@ -248,17 +325,13 @@ impl Reader {
     }
 }
 
-fn pod_line(kind: &str, pod: &Pod) -> Bytes {
-    line(&json!({"type": kind, "object": pod.json()}))
-}
-
 fn bookmark(version: u64) -> Bytes {
     let metadata = json!({"resourceVersion": version.to_string()});
     let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata});
     line(&json!({"type": "BOOKMARK", "object": object}))
 }
 
-fn line(value: &Value) -> Bytes {
+pub(super) fn line(value: &Value) -> Bytes {
     format!("{value}\n").into()
 }
 

@@ -34,7 +34,7 @@ fn checkout() -> ServiceAccount {
 fn role(file: &File) -> String {
     match file.peek(&checkout()) {
         Known::Is(association) => association.grant().expect("a role").role.to_string(),
-        Known::None | Known::Unknown => String::new(),
+        Known::None | Known::Refused(_) | Known::Unknown => String::new(),
     }
 }
 

@@ -106,3 +106,16 @@ fn where_eks_answers_by_default_a_role_must_say_how_it_is_had() {
     let spec: Spec = serde_saphyr::from_str(ROLE).expect("the form is right");
     assert_eq!(spec.accept(&defaults), Err(Fault::NoExchange));
 }
+
+#[test]
+fn a_session_that_pods_share_is_not_named_after_one() {
+    let spec = || Spec {
+        role_arn: Some("arn:aws:iam::123456789012:role/checkout".to_owned()),
+        session_name: Some("{namespace}-{pod}".to_owned()),
+        ..Spec::default()
+    };
+    let shared = Defaults::default();
+    assert_eq!(spec().accept(&shared), Err(Fault::SharedName));
+    let scope = SessionScope::Pod;
+    assert!(spec().accept(&Defaults { scope, ..shared }).is_ok());
+}

@@ -15,7 +15,7 @@ use super::api::{self, Trouble};
 use super::file::KeyFile;
 use super::keys::KeySet;
 use super::{Client, FetchLabels, Fetched, Room, SPACING, Source, TRUSTED};
-use crate::identity::backoff::Backoff;
+use crate::apiserver::Backoff;
 
 /// Keys are fetched again about so often, unless a token needs new ones.
 const REFRESH: Duration = Duration::from_hours(1);

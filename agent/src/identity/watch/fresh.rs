@@ -3,8 +3,8 @@
 use kube::Client;
 use kube::core::params::GetParams;
 
-use super::lost::Lost;
 use super::wire::PodObject;
+use crate::apiserver::Lost;
 use crate::identity::pods::Report;
 
 /// Reads single pods. Cheap to clone.

@@ -10,6 +10,7 @@ use kube::core::Request;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::apiserver::Object;
 use crate::identity::pods::{Life, Network, Report};
 
 /// What is kept of a pod's object. Any JSON makes one: what is missing, or of
@@ -22,14 +23,15 @@ pub(super) struct PodObject {
     pub(super) version: String,
 }
 
-/// The pods of all namespaces.
-pub(super) fn pods() -> Request {
-    Request::new("/api/v1/pods")
-}
-
 /// The pods of one namespace, whose name is a legal one.
 pub(super) fn pods_of(namespace: &str) -> Request {
     Request::new(format!("/api/v1/namespaces/{namespace}/pods"))
+}
+
+impl Object for PodObject {
+    fn version(&self) -> &str {
+        &self.version
+    }
 }
 
 impl From<Value> for PodObject {

@@ -5,13 +5,13 @@ use std::time::Duration;
 /// The pause before the next attempt: doubled each time, half of it random, so
 /// that the nodes of a cluster do not come back to its API server in step.
 #[derive(Debug)]
-pub(super) struct Backoff(Duration);
+pub(crate) struct Backoff(Duration);
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(200);
     const LAST: Duration = Duration::from_secs(30);
 
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(Self::LAST);
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)

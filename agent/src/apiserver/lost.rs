@@ -9,9 +9,13 @@ use crate::causes::causes;
 
 /// What a list or a watch ended with.
 #[derive(Debug)]
-pub(super) struct Lost {
-    pub(super) reason: Reason,
-    pub(super) why: String,
+pub struct Lost {
+    /// For those who count.
+    pub reason: Reason,
+    /// For people.
+    pub why: String,
+    /// The HTTP status, if the server answered with one.
+    pub status: Option<u16>,
     pub(super) next: Next,
 }
 
@@ -24,7 +28,7 @@ pub(super) enum Next {
     Resume(String),
 }
 
-/// The labels of [`super::Metrics::lost`].
+/// The labels of a count of losses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LostLabels {
     /// Why.
@@ -52,10 +56,11 @@ pub enum Reason {
 
 impl Lost {
     /// To be followed by a list.
-    pub(super) fn new(reason: Reason, why: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, why: impl Into<String>) -> Self {
         Self {
             reason,
             why: why.into(),
+            status: None,
             next: Next::List,
         }
     }
@@ -83,7 +88,10 @@ impl From<Box<Status>> for Lost {
             429 | 500.. => Reason::Failing,
             _ => Reason::Refused,
         };
-        Self::new(reason, format!("{}: {}", status.code, status.message))
+        Self {
+            status: Some(status.code),
+            ..Self::new(reason, format!("{}: {}", status.code, status.message))
+        }
     }
 }
 
@@ -91,9 +99,9 @@ impl From<kube::Error> for Lost {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => status.into(),
-            // Not the error's text: it may quote the pod.
+            // Not the error's text: it may quote the object.
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
-                Self::new(Reason::Garbled, "no JSON of a pod")
+                Self::new(Reason::Garbled, "no JSON of such an object")
             }
             other => Self::new(Reason::Unreachable, causes(&other)),
         }

@@ -1,0 +1,58 @@
+//! The metadata of objects, whatever else is in them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Named, Object};
+
+/// What is kept of an object's metadata.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Partial")]
+pub struct Meta {
+    /// Its name.
+    pub name: String,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Partial {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
+struct Metadata {
+    name: String,
+    resource_version: String,
+    annotations: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl From<Partial> for Meta {
+    fn from(Partial { metadata }: Partial) -> Self {
+        Self {
+            name: metadata.name,
+            annotations: metadata.annotations,
+            labels: metadata.labels,
+            version: metadata.resource_version,
+        }
+    }
+}
+
+impl Object for Meta {
+    fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl Named for Meta {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}

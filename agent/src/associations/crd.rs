@@ -1,0 +1,239 @@
+//! Associations from `PodIdentityAssociation` and `ClusterPodIdentityAssociation`.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::namespaces::Namespaces;
+use super::spec::Defaults;
+use super::watched::{Changes, Declared, Look, Watched};
+use super::{Refused, absent};
+use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, State, View};
+use crate::config::Presence;
+use crate::model::{Association, Glob, Rank, ServiceAccount};
+
+pub mod declaration;
+#[cfg(test)]
+mod tests;
+
+pub use declaration::Declaration;
+
+const NAME: &str = "crd";
+
+/// The API group, and the one version.
+pub const GROUP: &str = "credlet.dev";
+/// As [`GROUP`].
+pub const VERSION: &str = "v1alpha1";
+
+/// The kinds' plural names: of one namespace, and of the cluster.
+pub const NAMESPACED: &str = "podidentityassociations";
+/// As [`NAMESPACED`].
+pub const CLUSTER: &str = "clusterpodidentityassociations";
+
+/// The declarations that may concern pods here.
+pub struct Crd {
+    /// By namespace.
+    namespaced: Shelf<Arc<str>, Declaration>,
+    cluster: Shelf<(), Declaration>,
+    namespaces: Namespaces,
+    defaults: Defaults,
+    presence: Presence,
+}
+
+/// How much a declaration says of an account, and since when: the largest counts.
+type Weight = (Rank, Rank, Reverse<(String, String)>);
+
+impl Crd {
+    /// The source, and what follows the declarations for it.
+    pub fn open(
+        client: &Client,
+        defaults: Defaults,
+        presence: Presence,
+        namespaces: Namespaces,
+        changes: Changes,
+        losses: &Losses,
+    ) -> (
+        Arc<Self>,
+        Watched<Self>,
+        [BoxFuture<'static, &'static str>; 2],
+    ) {
+        let namespaced = Shelf::new(NAMESPACED, Arc::clone(&changes), losses.clone());
+        let cluster = Shelf::new(CLUSTER, Arc::clone(&changes), losses.clone());
+        let limits = Limits::default();
+        let tasks = [
+            namespaced
+                .clone()
+                .tend(client.clone(), limits, namespaced_at)
+                .boxed(),
+            cluster
+                .clone()
+                .tend(client.clone(), limits, |()| cluster_at())
+                .boxed(),
+        ];
+        // From the start: whether the cluster has the kind is known before pods ask.
+        cluster.want(&());
+        let crd = Arc::new(Self {
+            namespaced,
+            cluster,
+            namespaces,
+            defaults,
+            presence,
+        });
+        let source = Watched::new(Arc::clone(&crd), changes);
+        (crd, source, tasks)
+    }
+
+    /// How many lists are known.
+    pub fn standing(&self) -> Standing {
+        let Standing {
+            known,
+            absent,
+            unknown,
+        } = self.namespaced.standing();
+        let cluster = self.cluster.standing();
+        Standing {
+            known: known + cluster.known,
+            absent: absent + cluster.absent,
+            unknown: unknown + cluster.unknown,
+        }
+    }
+
+    /// The best of a list, by `weigh`; `Ok(None)` only if the list is known, or there is none.
+    fn best<K: Clone + Eq + std::hash::Hash + Send + Sync + 'static>(
+        &self,
+        shelf: &Shelf<K, Declaration>,
+        key: &K,
+        weigh: impl Fn(&Declaration) -> Option<Weight>,
+    ) -> Result<Option<Arc<Declaration>>, Look> {
+        shelf.look(key, |state| match state {
+            State::Known(known) => {
+                let weighed = known
+                    .values()
+                    .filter_map(|it| Some((weigh(it)?, Arc::clone(it))));
+                let best = weighed.max_by(|(one, _), (other, _)| one.cmp(other));
+                Ok(best.map(|(_, it)| it))
+            }
+            State::Unknown(None) => Err(Look::Waiting),
+            State::Unknown(Some(why)) => Err(Look::Failing(why.to_string())),
+            State::Absent(why) => match absent(self.presence, why) {
+                Look::None => Ok(None),
+                look => Err(look),
+            },
+        })
+    }
+
+    fn accept(
+        &self,
+        account: &ServiceAccount,
+        declaration: &Declaration,
+    ) -> Result<Arc<Association>, Look> {
+        let accepted = match &declaration.spec {
+            Ok(spec) => spec
+                .clone()
+                .accept(&self.defaults)
+                .map_err(|it| it.to_string()),
+            Err(why) => Err(why.clone()),
+        };
+        accepted.map(Arc::new).map_err(|why| {
+            Look::Refused(Arc::new(Refused::Unusable {
+                account: account.clone(),
+                origin: NAME,
+                why: format!("{}: {why}", declaration.name),
+            }))
+        })
+    }
+
+    fn in_namespace(&self, account: &ServiceAccount) -> Result<Option<Look>, Look> {
+        let namespace = Arc::from(account.namespace());
+        let found = self.best(&self.namespaced, &namespace, |it| {
+            weigh(it, Rank::Exact, account)
+        })?;
+        let Some(found) = found else { return Ok(None) };
+        let association = self.accept(account, &found)?;
+        Ok(Some(self.namespaces.guard(account, NAME, association)))
+    }
+
+    fn in_cluster(&self, account: &ServiceAccount) -> Result<Look, Look> {
+        let selects = self.cluster.look(&(), |state| match state {
+            State::Known(known) => known.values().any(|it| it.labels.is_some()),
+            State::Unknown(_) | State::Absent(_) => false,
+        });
+        let namespace = if selects {
+            Some(self.namespaces.of(account)?)
+        } else {
+            None
+        };
+        let found = self.best(&self.cluster, &(), |it| {
+            let rank = covers(it, account.namespace(), namespace.as_deref())?;
+            weigh(it, rank, account)
+        })?;
+        match found {
+            Some(found) => Ok(Look::Is(self.accept(account, &found)?)),
+            None => Ok(Look::None),
+        }
+    }
+}
+
+impl Declared for Crd {
+    const NAME: &'static str = NAME;
+
+    fn look(&self, account: &ServiceAccount) -> Look {
+        match self.in_namespace(account) {
+            Ok(Some(look)) => look,
+            Ok(None) => self.in_cluster(account).unwrap_or_else(|look| look),
+            Err(look) => look,
+        }
+    }
+
+    fn want(&self, account: &ServiceAccount) {
+        self.namespaced.want(&Arc::from(account.namespace()));
+        self.namespaces.want(account);
+    }
+
+    fn retain(&self, accounts: &HashSet<ServiceAccount>) {
+        let names: HashSet<&str> = accounts.iter().map(ServiceAccount::namespace).collect();
+        self.namespaced.retain(|name| names.contains(&**name));
+        self.namespaces.retain(accounts);
+    }
+}
+
+/// The more text of the namespace, then of the account; then the oldest, then by name.
+fn weigh(declaration: &Declaration, namespace: Rank, account: &ServiceAccount) -> Option<Weight> {
+    let glob = declaration.accounts.as_ref().ok()?;
+    let since = (declaration.created.clone(), declaration.name.clone());
+    glob.matches(account.name())
+        .then(|| (namespace, glob.rank(), Reverse(since)))
+}
+
+/// Whether a declaration of the cluster's is for this namespace, and how exactly.
+fn covers(declaration: &Declaration, namespace: &str, meta: Option<&Meta>) -> Option<Rank> {
+    let glob = declaration.namespaces.as_ref().ok()?.as_ref();
+    let by_name = match glob {
+        Some(glob) => glob.matches(namespace).then(|| glob.rank())?,
+        None => Rank::Pattern(0),
+    };
+    match &declaration.labels {
+        Some(selector) => selector.matches(&meta?.labels).then_some(by_name),
+        // One that says nothing of namespaces is for none.
+        None => glob.map(|_: &Glob| by_name),
+    }
+}
+
+fn namespaced_at(namespace: &Arc<str>) -> Place {
+    Place {
+        path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{NAMESPACED}"),
+        fields: String::new(),
+        view: View::Whole,
+    }
+}
+
+fn cluster_at() -> Place {
+    Place {
+        path: format!("/apis/{GROUP}/{VERSION}/{CLUSTER}"),
+        fields: String::new(),
+        view: View::Whole,
+    }
+}

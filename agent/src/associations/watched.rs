@@ -1,0 +1,142 @@
+//! What all sources share that are lists of the API server's.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Error, Known, Learns, Refused, Source};
+use crate::model::{Association, ServiceAccount};
+
+/// Counts on whenever an answer of any of these sources may have changed.
+pub type Changes = Arc<watch::Sender<u64>>;
+
+/// What is declared for an account, as far as it is known.
+#[derive(Clone, Debug)]
+pub enum Look {
+    /// This.
+    Is(Arc<Association>),
+    /// Nothing.
+    None,
+    /// What cannot be used, or may not.
+    Refused(Arc<Refused>),
+    /// The API server has not said yet.
+    Waiting,
+    /// The API server cannot say, and why.
+    Failing(String),
+}
+
+/// Lists of the API server's in which associations are declared.
+pub trait Declared: Send + Sync + 'static {
+    /// The source's name.
+    const NAME: &'static str;
+
+    /// What the lists say.
+    fn look(&self, account: &ServiceAccount) -> Look;
+
+    /// Begins to follow the lists that can say more.
+    fn want(&self, account: &ServiceAccount);
+
+    /// Ends to follow what is of no use to these accounts.
+    fn retain(&self, accounts: &HashSet<ServiceAccount>);
+}
+
+/// Such a source. What was found is remembered until a list changes, so that a
+/// request costs no search.
+pub struct Watched<D> {
+    declared: Arc<D>,
+    changes: Changes,
+    found: RwLock<HashMap<ServiceAccount, (u64, Look)>>,
+}
+
+impl<D: Declared> Watched<D> {
+    /// Finds in `declared`, whose lists tell `changes`.
+    pub fn new(declared: Arc<D>, changes: Changes) -> Self {
+        Self {
+            declared,
+            changes,
+            found: RwLock::default(),
+        }
+    }
+
+    fn look(&self, account: &ServiceAccount) -> Look {
+        // Before the look: what changes meanwhile is looked at again.
+        let at = *self.changes.borrow();
+        let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((seen, look)) = found.get(account)
+            && *seen == at
+        {
+            return look.clone();
+        }
+        drop(found);
+        let look = self.declared.look(account);
+        if !matches!(look, Look::Waiting) {
+            let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
+            found.insert(account.clone(), (at, look.clone()));
+        }
+        look
+    }
+}
+
+impl<D: Declared> Source for Watched<D> {
+    fn find<'a>(
+        &'a self,
+        account: &'a ServiceAccount,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<Arc<Association>>, Error>> {
+        async move {
+            let mut changes = self.changes.subscribe();
+            self.declared.want(account);
+            loop {
+                changes.mark_unchanged();
+                match self.look(account) {
+                    Look::Is(association) => return Ok(Some(association)),
+                    Look::None => return Ok(None),
+                    Look::Refused(why) => return Err(Error::Refused(why)),
+                    Look::Failing(why) => {
+                        return Err(Error::Source {
+                            origin: D::NAME,
+                            why,
+                        });
+                    }
+                    Look::Waiting => {}
+                }
+                match timeout_at(deadline, changes.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return Err(Error::Deadline { origin: D::NAME }),
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn peek(&self, account: &ServiceAccount) -> Known {
+        match self.look(account) {
+            Look::Is(association) => Known::Is(association),
+            Look::None => Known::None,
+            Look::Refused(why) => Known::Refused(why),
+            Look::Waiting | Look::Failing(_) => Known::Unknown,
+        }
+    }
+
+    fn prefetch(&self, account: &ServiceAccount) {
+        self.declared.want(account);
+    }
+
+    fn retain(&self, accounts: &HashSet<ServiceAccount>) {
+        self.declared.retain(accounts);
+        let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|account, _| accounts.contains(account));
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn learns(&self) -> Learns {
+        Learns::Steadily
+    }
+}
