@@ -15,8 +15,8 @@ use prometheus_client::metrics::family::Family;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::Instant;
 
+use crate::apiserver::Client;
 use crate::clock::Clock;
-use crate::identity::watch::Client;
 use crate::model::PodName;
 
 mod bucket;

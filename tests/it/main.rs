@@ -2,6 +2,7 @@
 
 mod agent;
 mod broker;
+mod crd;
 mod doors;
 mod events;
 mod exchanges;
@@ -12,6 +13,7 @@ mod manifests;
 mod metrics;
 mod paths;
 mod readme;
+mod sources;
 mod tokens;
 mod upstream;
 mod watch;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -28,6 +29,9 @@ fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
             ("rbac.authorization.k8s.io/v1", "ClusterRole") => through::<ClusterRole>(&document),
             ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
                 through::<ClusterRoleBinding>(&document)
+            }
+            ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
+                through::<CustomResourceDefinition>(&document)
             }
             ("v1", "ConfigMap") => through::<ConfigMap>(&document),
             ("v1", "Namespace") => through::<Namespace>(&document),
@@ -82,7 +86,7 @@ fn the_cluster_has_no_name_until_somebody_gives_it_one() {
 }
 
 #[test]
-fn the_agent_may_read_pods_and_the_keys_of_tokens_write_events_and_nothing_else() {
+fn the_agent_may_read_pods_keys_and_declarations_write_events_and_nothing_else() {
     let role: ClusterRole = the_only("ClusterRole");
     let rules = serde_json::to_value(role.rules).expect("plain data");
     let wanted = json!([
@@ -90,6 +94,16 @@ fn the_agent_may_read_pods_and_the_keys_of_tokens_write_events_and_nothing_else(
         {
             "nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"],
             "verbs": ["get"],
+        },
+        {
+            "apiGroups": [""],
+            "resources": ["namespaces", "serviceaccounts"],
+            "verbs": ["list", "watch"],
+        },
+        {
+            "apiGroups": ["credlet.dev"],
+            "resources": ["podidentityassociations", "clusterpodidentityassociations"],
+            "verbs": ["list", "watch"],
         },
         {
             "apiGroups": ["events.k8s.io"],

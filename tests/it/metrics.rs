@@ -87,6 +87,8 @@ async fn each_counter_counts_and_the_readme_lists_all_that_is_served() {
         "credlet_pods_refused_total",
         "credlet_pod_watch_age_seconds",
         "credlet_association_age_seconds",
+        "credlet_association_lists{source=\"crd\",state=\"Absent\"}",
+        "credlet_association_watch_lost_total{reason=\"Refused\"}",
         "credlet_credentials{state=\"Fresh\"}",
         "credlet_pod_addresses{state=\"Hidden\"}",
         "credlet_token_verifications_total{way=\"Keys\",outcome=\"Malformed\"}",

@@ -3,6 +3,7 @@
 mod churn;
 mod cluster;
 mod demo;
+mod exchanges;
 mod network;
 mod paths;
 mod pods;

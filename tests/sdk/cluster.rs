@@ -42,6 +42,15 @@ const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 2);
 /// The slowest machine's start of Python or of an SDK.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// What the agent asks STS for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Exchange {
+    /// `AssumeRole`, as itself.
+    AssumeRole,
+    /// `AssumeRoleWithWebIdentity`, with the pod's token and nothing of its own.
+    WebIdentity,
+}
+
 /// Everything that runs. Ends when dropped.
 pub(crate) struct Cluster {
     _node: Node,
@@ -54,7 +63,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Returns when the agent is ready.
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(exchange: Exchange) -> Self {
         let node = Node::new().await.expect("a node");
         let pod = node.add_pod(POD_IPV4, Some(POD_IPV6)).await.expect("a pod");
         let listener = node
@@ -67,7 +76,11 @@ impl Cluster {
         kube.apply(object.clone());
 
         let folder = TempDir::new().expect("a folder");
-        let token = kube.token(&object, "pods.eks.amazonaws.com", Duration::from_hours(1));
+        let audience = match exchange {
+            Exchange::AssumeRole => "pods.eks.amazonaws.com",
+            Exchange::WebIdentity => "sts.amazonaws.com",
+        };
+        let token = kube.token(&object, audience, Duration::from_hours(1));
         fs::write(folder.path().join(TOKEN), token).expect("writable");
         let associations = folder.path().join("associations.yaml");
         fs::write(&associations, ASSOCIATIONS).expect("writable");
@@ -79,6 +92,16 @@ impl Cluster {
             .arg(&associations)
             // What an SDK does not send, or not as it is, the agent misses.
             .args(["--identity", "both"]);
+        match exchange {
+            Exchange::AssumeRole => {}
+            Exchange::WebIdentity => {
+                command
+                    .args(["--exchange", "web-identity"])
+                    .env_remove("AWS_ACCESS_KEY_ID")
+                    .env_remove("AWS_SECRET_ACCESS_KEY")
+                    .env("AWS_EC2_METADATA_DISABLED", "true");
+            }
+        }
         let agent = Agent::start(&node, &kube, command).await;
         let mut agent = agent.expect("the binary is there");
         agent

@@ -6,7 +6,7 @@ mod cluster;
 use credlet_tests::moto::installed;
 use tokio::process::Command;
 
-use cluster::{Cluster, ENDPOINTS, ROOT, SESSION};
+use cluster::{Cluster, ENDPOINTS, Exchange, ROOT, SESSION};
 
 #[tokio::test]
 async fn boto3_gets_the_role_of_its_pods_account() {
@@ -39,18 +39,21 @@ async fn the_sdk_for_rust_gets_the_role_of_its_pods_account() {
     each_endpoint(env!("CARGO_BIN_EXE_sdk-client"), &[]).await;
 }
 
-/// Runs a program in a pod, once with each of the agent's addresses in its environment.
+/// Runs a program in a pod, once by each exchange and with each of the agent's
+/// addresses in its environment.
 async fn each_endpoint(program: &str, arguments: &[&str]) {
-    let cluster = Cluster::start().await;
-    for endpoint in ENDPOINTS {
-        let mut command = Command::new(program);
-        command.args(arguments);
-        let (output, ended_well) = cluster.run_in_pod(command, endpoint).await;
-        let named = output.lines().any(|line| line == SESSION);
-        assert!(
-            ended_well && named,
-            "{program} at {endpoint} printed:\n{output}\n\n{}",
-            cluster.log()
-        );
+    for exchange in [Exchange::AssumeRole, Exchange::WebIdentity] {
+        let cluster = Cluster::start(exchange).await;
+        for endpoint in ENDPOINTS {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            let (output, ended_well) = cluster.run_in_pod(command, endpoint).await;
+            let named = output.lines().any(|line| line == SESSION);
+            assert!(
+                ended_well && named,
+                "{program} at {endpoint} by {exchange:?} printed:\n{output}\n\n{}",
+                cluster.log()
+            );
+        }
     }
 }

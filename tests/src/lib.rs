@@ -3,6 +3,7 @@
 
 pub mod callers;
 pub mod client;
+pub mod crd;
 pub mod fake_aws;
 pub mod fake_kernel;
 pub mod fake_kube;

@@ -1,5 +1,6 @@
 //! Lists of one kind of object, each followed while somebody wants it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,17 +119,19 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
                 stays
             });
             for (key, id) in wanted {
-                if !running.contains_key(&key) {
-                    let writer = Writer {
-                        shared: Arc::clone(&self.0),
-                        key: key.clone(),
-                        id,
-                        refusals: 0,
-                        lost: false,
-                    };
-                    let follow = Follow::new(client.clone(), place(&key), limits, writer);
-                    running.insert(key, (id, tasks.spawn(follow.run())));
-                }
+                let Entry::Vacant(vacancy) = running.entry(key) else {
+                    continue;
+                };
+                let writer = Writer {
+                    shared: Arc::clone(&self.0),
+                    key: vacancy.key().clone(),
+                    id,
+                    refusals: 0,
+                    lost: false,
+                };
+                let place = place(vacancy.key());
+                let follow = Follow::new(client.clone(), place, limits, writer);
+                vacancy.insert((id, tasks.spawn(follow.run())));
             }
             tokio::select! {
                 () = self.0.wanted.notified() => {}

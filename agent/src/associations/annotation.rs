@@ -75,11 +75,13 @@ impl Annotations {
         if role.is_none() && exchange != Some("eks-auth") {
             return Ok(None);
         }
+        let audience = get("audience").map_or_else(|| self.defaults.audience.clone(), Arc::from);
         let defaults = Defaults {
             means: Some(Means::WebIdentity {
-                audience: get("audience").map_or_else(|| self.defaults.audience.clone(), Arc::from),
+                audience: Arc::clone(&audience),
             }),
-            audience: get("audience").map_or_else(|| self.defaults.audience.clone(), Arc::from),
+            audience,
+            scope: self.defaults.scope,
         };
         if defaults.audience.is_empty() {
             return Err("audience is empty".to_owned());

@@ -36,7 +36,7 @@ pub const CLUSTER: &str = "clusterpodidentityassociations";
 /// The declarations that may concern pods here.
 pub struct Crd {
     /// By namespace.
-    namespaced: Shelf<Arc<str>, Declaration>,
+    local: Shelf<Arc<str>, Declaration>,
     cluster: Shelf<(), Declaration>,
     namespaces: Namespaces,
     defaults: Defaults,
@@ -60,11 +60,11 @@ impl Crd {
         Watched<Self>,
         [BoxFuture<'static, &'static str>; 2],
     ) {
-        let namespaced = Shelf::new(NAMESPACED, Arc::clone(&changes), losses.clone());
+        let local = Shelf::new(NAMESPACED, Arc::clone(&changes), losses.clone());
         let cluster = Shelf::new(CLUSTER, Arc::clone(&changes), losses.clone());
         let limits = Limits::default();
         let tasks = [
-            namespaced
+            local
                 .clone()
                 .tend(client.clone(), limits, namespaced_at)
                 .boxed(),
@@ -76,7 +76,7 @@ impl Crd {
         // From the start: whether the cluster has the kind is known before pods ask.
         cluster.want(&());
         let crd = Arc::new(Self {
-            namespaced,
+            local,
             cluster,
             namespaces,
             defaults,
@@ -92,7 +92,7 @@ impl Crd {
             known,
             absent,
             unknown,
-        } = self.namespaced.standing();
+        } = self.local.standing();
         let cluster = self.cluster.standing();
         Standing {
             known: known + cluster.known,
@@ -104,11 +104,11 @@ impl Crd {
     /// The best of a list, by `weigh`; `Ok(None)` only if the list is known, or there is none.
     fn best<K: Clone + Eq + std::hash::Hash + Send + Sync + 'static>(
         &self,
-        shelf: &Shelf<K, Declaration>,
+        lists: &Shelf<K, Declaration>,
         key: &K,
         weigh: impl Fn(&Declaration) -> Option<Weight>,
     ) -> Result<Option<Arc<Declaration>>, Look> {
-        shelf.look(key, |state| match state {
+        lists.look(key, |state| match state {
             State::Known(known) => {
                 let weighed = known
                     .values()
@@ -148,7 +148,7 @@ impl Crd {
 
     fn in_namespace(&self, account: &ServiceAccount) -> Result<Option<Look>, Look> {
         let namespace = Arc::from(account.namespace());
-        let found = self.best(&self.namespaced, &namespace, |it| {
+        let found = self.best(&self.local, &namespace, |it| {
             weigh(it, Rank::Exact, account)
         })?;
         let Some(found) = found else { return Ok(None) };
@@ -182,20 +182,19 @@ impl Declared for Crd {
 
     fn look(&self, account: &ServiceAccount) -> Look {
         match self.in_namespace(account) {
-            Ok(Some(look)) => look,
+            Ok(Some(look)) | Err(look) => look,
             Ok(None) => self.in_cluster(account).unwrap_or_else(|look| look),
-            Err(look) => look,
         }
     }
 
     fn want(&self, account: &ServiceAccount) {
-        self.namespaced.want(&Arc::from(account.namespace()));
+        self.local.want(&Arc::from(account.namespace()));
         self.namespaces.want(account);
     }
 
     fn retain(&self, accounts: &HashSet<ServiceAccount>) {
         let names: HashSet<&str> = accounts.iter().map(ServiceAccount::namespace).collect();
-        self.namespaced.retain(|name| names.contains(&**name));
+        self.local.retain(|name| names.contains(&**name));
         self.namespaces.retain(accounts);
     }
 }

@@ -14,8 +14,8 @@ use tracing::{info, warn};
 
 use super::ledger::{Entry, Ledger, What};
 use super::{Metrics, Outcome, lock};
+use crate::apiserver::Client;
 use crate::causes::causes;
-use crate::identity::watch::Client;
 
 /// Who reports.
 const CONTROLLER: &str = "credlet";

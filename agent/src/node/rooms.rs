@@ -163,11 +163,11 @@ fn lent_audiences(config: &Config) -> Vec<Arc<str>> {
         AssociationSource::EksAuth { .. } => true,
         AssociationSource::Eks { .. } => false,
     };
-    let mut audiences = vec![config.web_identity_audience.as_str().into()];
-    if config.sources.iter().any(asks_eks) {
-        audiences.push(AUDIENCE.into());
-    }
-    audiences
+    let asks_eks = config.sources.iter().any(asks_eks);
+    // An annotation may name any that callers may bring.
+    let accepted = config.token_audiences.iter();
+    let lent = accepted.filter(|audience| asks_eks || *audience != AUDIENCE);
+    lent.map(|audience| audience.as_str().into()).collect()
 }
 
 fn exchanges(

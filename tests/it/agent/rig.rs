@@ -37,29 +37,37 @@ pub(crate) struct Rig {
 impl Rig {
     /// With the source `eks`.
     pub(crate) async fn start() -> Self {
-        Self::with(&[], None, "").await
+        Self::with(|_| {}, None, "").await
+    }
+
+    /// With further flags, and an API server that is prepared so.
+    pub(crate) async fn prepared(flags: &str, prepare: impl FnOnce(&FakeKube)) -> Self {
+        Self::with(prepare, None, flags).await
     }
 
     /// With the source `eks` and further flags.
     pub(crate) async fn with_flags(flags: &str) -> Self {
-        Self::with(&[], None, flags).await
+        Self::with(|_| {}, None, flags).await
     }
 
     /// With the source `eks`, and an API server on which this goes wrong.
     pub(crate) async fn with_faults(faults: &[(Verb, Fault)]) -> Self {
-        Self::with(faults, None, "").await
+        let prepare = |kube: &FakeKube| {
+            for (verb, fault) in faults {
+                kube.fail_next(*verb, *fault);
+            }
+        };
+        Self::with(prepare, None, "").await
     }
 
     /// With the source `file`.
     pub(crate) async fn with_file(text: &str) -> Self {
-        Self::with(&[], Some(text), "").await
+        Self::with(|_| {}, Some(text), "").await
     }
 
-    async fn with(faults: &[(Verb, Fault)], file: Option<&str>, flags: &str) -> Self {
+    async fn with(prepare: impl FnOnce(&FakeKube), file: Option<&str>, flags: &str) -> Self {
         let (kube, aws) = (FakeKube::start().await, FakeAws::start().await);
-        for (verb, fault) in faults {
-            kube.fail_next(*verb, *fault);
-        }
+        prepare(&kube);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, kube.kubeconfig()).expect("a file in it");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn declaration(name: &str, created: &str, spec: Value) -> Declaration {
+fn declaration(name: &str, created: &str, spec: &Value) -> Declaration {
     let metadata = json!({"name": name, "creationTimestamp": created, "resourceVersion": "1"});
     serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("any JSON is one")
 }
@@ -26,29 +26,29 @@ fn the_most_specific_counts_and_of_two_equals_the_oldest() {
         declaration(
             "all",
             "2026-01-01T00:00:00Z",
-            json!({"serviceAccount": "*"}),
+            &json!({"serviceAccount": "*"}),
         ),
         declaration(
             "some",
             "2026-01-02T00:00:00Z",
-            json!({"serviceAccount": "ca*"}),
+            &json!({"serviceAccount": "ca*"}),
         ),
         declaration(
             "later",
             "2026-01-04T00:00:00Z",
-            json!({"serviceAccount": "cart"}),
+            &json!({"serviceAccount": "cart"}),
         ),
         declaration(
             "b",
             "2026-01-03T00:00:00Z",
-            json!({"serviceAccount": "cart"}),
+            &json!({"serviceAccount": "cart"}),
         ),
         declaration(
             "a",
             "2026-01-03T00:00:00Z",
-            json!({"serviceAccount": "cart"}),
+            &json!({"serviceAccount": "cart"}),
         ),
-        declaration("odd", "2025-01-03T00:00:00Z", json!({"serviceAccount": 7})),
+        declaration("odd", "2025-01-03T00:00:00Z", &json!({"serviceAccount": 7})),
     ];
     assert_eq!(heaviest(&all, "cart"), Some("a"));
     assert_eq!(heaviest(&all, "cat"), Some("some"));
@@ -61,7 +61,7 @@ fn a_declaration_of_the_cluster_is_for_the_namespaces_that_it_names_or_selects()
     let labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
     let meta = json!({"metadata": {"name": "shop", "labels": labels}});
     let meta: Meta = serde_json::from_value(meta).expect("metadata");
-    let rank = |spec: Value| covers(&declaration("it", "", spec), "shop", Some(&meta));
+    let rank = |spec: Value| covers(&declaration("it", "", &spec), "shop", Some(&meta));
     assert_eq!(rank(json!({"namespace": "shop"})), Some(Rank::Exact));
     assert_eq!(rank(json!({"namespace": "s*"})), Some(Rank::Pattern(1)));
     assert_eq!(rank(json!({"namespace": "x*"})), None);
@@ -103,7 +103,7 @@ fn a_declaration_of_the_cluster_is_for_the_namespaces_that_it_names_or_selects()
 
 #[test]
 fn a_field_that_is_unknown_spoils_what_is_declared() {
-    let odd = declaration("it", "", json!({"serviceAccount": "cart", "rollArn": "x"}));
+    let odd = declaration("it", "", &json!({"serviceAccount": "cart", "rollArn": "x"}));
     assert!(odd.spec.is_err());
     assert!(odd.accounts.is_ok());
 }
