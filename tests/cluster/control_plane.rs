@@ -97,6 +97,7 @@ impl ControlPlane {
         };
         cluster.start_api_server(settings).await;
         manifests::apply(&cluster.admin().await, manifests::PLAIN).await;
+        manifests::until_established(&cluster.admin().await).await;
         cluster
     }
 

@@ -6,6 +6,7 @@
 mod agent;
 mod confirmation;
 mod control_plane;
+mod declarations;
 mod events;
 mod follower;
 mod manifests;

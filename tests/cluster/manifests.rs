@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use credlet::associations::crd::{CLUSTER, GROUP, NAMESPACED, VERSION};
 use credlet::identity::watch::Client;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -12,6 +14,7 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
 };
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 /// Who the agent is to the API server.
 pub(crate) const AGENT: &str = "system:serviceaccount:credlet:credlet";
@@ -25,8 +28,10 @@ pub(crate) const TOKEN_REVIEW: &str = "manifests/components/token-review";
 /// What lets the agent request tokens of pods.
 pub(crate) const REQUEST_TOKENS: &str = "manifests/components/request-tokens";
 
-/// The kinds that say what the agent may do, and what they need.
-const KINDS: [&str; 6] = [
+/// The kinds that say what the agent may do, and what they need, and those that
+/// it reads.
+const KINDS: [&str; 7] = [
+    "CustomResourceDefinition",
     "Namespace",
     "ServiceAccount",
     "Role",
@@ -57,6 +62,20 @@ pub(crate) async fn apply(client: &Client, folder: &str) {
         let by = PatchParams::apply("tests");
         let applied = api.patch(name, &by, &Patch::Apply(&object)).await;
         applied.unwrap_or_else(|error| panic!("{} {name}: {error}", kind.kind));
+    }
+}
+
+/// Returns once the API server serves the custom resources, which it does
+/// somewhat later than it takes their definitions.
+pub(crate) async fn until_established(admin: &Client) {
+    for plural in [NAMESPACED, CLUSTER] {
+        let path = format!("/apis/{GROUP}/{VERSION}/{plural}");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let list = || hyper::Request::get(&path).body(Vec::new()).expect("a path");
+        while let Err(error) = admin.request_text(list()).await {
+            assert!(Instant::now() < deadline, "{plural}: {error}");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use credlet_tests::fake_aws::issued_to;
 use hyper::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::agent::Rig;
@@ -22,6 +22,9 @@ use crate::requests::{request, requester};
 
 /// Of the pod.
 const ADDRESS: &str = "127.0.1.1";
+
+/// Of one without a role.
+const LONE: &str = "127.0.1.2";
 
 /// What RBAC can allow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +108,12 @@ async fn the_agent_is_refused_nothing_and_may_nothing_that_it_does_not_do() {
         let whose = issued_to(&answer.field("AccessKeyId"));
         assert_eq!(whose, Some(format!("{}/cart", place.namespace)));
     }
+    // An account that no source before the annotations knows.
+    let lone = json!({"nodeName": place.node, "serviceAccountName": "default"});
+    place.add_pod_as("lone-0", lone).await;
+    place.runs_at("lone-0", &[LONE]).await;
+    let answer = rig.get(LONE, None).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
     let follower = Follower::of(&place.node, place.agent().await).await;
     follower.moved_to(ADDRESS, 7);
     let answer = follower.by_link(7, ADDRESS, PATIENCE).await;

@@ -158,7 +158,7 @@ async fn the_sources_count_in_their_order_and_custom_resources_before_eks() {
     rig.until("cluster").await;
     for (name, glob) in [("any", "*"), ("some", "ca*"), ("it", "cart")] {
         let spec = json!({"serviceAccount": glob, "roleArn": role(name)});
-        rig.kube.put(Kind::Association, declared(name, spec));
+        rig.kube.put(Kind::Association, declared(name, &spec));
         rig.until(name).await;
     }
     rig.kube.take(Kind::Association, "shop", "it");

@@ -86,8 +86,7 @@ pub fn associations(bytes: &[u8]) {
     };
     match file::parse(text, &Defaults::default()) {
         Ok(table) => {
-            for (account, association) in table {
-                assert!(!account.namespace().is_empty() && !account.name().is_empty());
+            for association in table.associations() {
                 let Some(grant) = association.grant() else {
                     continue;
                 };

@@ -20,16 +20,18 @@ use super::spec::{self, Defaults, Spec};
 use super::{Error, Known, Source};
 use crate::model::{Association, Invalid, ServiceAccount};
 
+mod table;
 #[cfg(test)]
 mod tests;
+
+pub use table::Table;
+use table::{Pattern, Whose};
 
 /// The largest file that is read: what fits into a `ConfigMap`.
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// How long a change settles before it is read: an editor writes in pieces.
 const SETTLE: Duration = Duration::from_millis(50);
-
-type Table = HashMap<ServiceAccount, Arc<Association>>;
 
 /// The file as it was when it was last good. Cheap to clone.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ struct Shared {
 
 struct State {
     table: Arc<Table>,
+    /// What patterns said of accounts, so that each is tried once.
+    found: HashMap<ServiceAccount, Option<Arc<Association>>>,
     /// Why what the file says now cannot be used.
     bad: Option<String>,
 }
@@ -76,7 +80,7 @@ pub enum Fault {
     Invalid(#[from] Invalid),
     /// The service account has an entry already.
     #[error("a second entry for {0}")]
-    Twice(ServiceAccount),
+    Twice(String),
     /// A field is unknown, or not of the form that is expected.
     #[error("{0}")]
     Form(String),
@@ -102,6 +106,7 @@ impl File {
             defaults,
             state: Mutex::new(State {
                 table: Arc::new(table),
+                found: HashMap::new(),
                 bad: None,
             }),
             changes: watch::Sender::new(0),
@@ -137,6 +142,7 @@ impl File {
                 }
                 if changes {
                     state.table = Arc::new(table);
+                    state.found.clear();
                     drop(state);
                     self.0.changes.send_modify(|count| *count += 1);
                 }
@@ -148,6 +154,19 @@ impl File {
                 state.bad = Some(why);
             }
         }
+    }
+
+    fn look(&self, account: &ServiceAccount) -> Option<Arc<Association>> {
+        let mut state = self.lock();
+        if !state.table.has_patterns() {
+            return state.table.get(account).cloned();
+        }
+        if let Some(found) = state.found.get(account) {
+            return found.clone();
+        }
+        let found = state.table.get(account).cloned();
+        state.found.insert(account.clone(), found.clone());
+        found
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,18 +183,21 @@ impl Source for File {
         account: &'a ServiceAccount,
         _deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Arc<Association>>, Error>> {
-        let found = self.lock().table.get(account).cloned();
+        let found = self.look(account);
         future::ready(Ok(found)).boxed()
     }
 
     fn peek(&self, account: &ServiceAccount) -> Known {
-        let found = self.lock().table.get(account).cloned();
+        let found = self.look(account);
         found.map_or(Known::None, Known::Is)
     }
 
     fn prefetch(&self, _account: &ServiceAccount) {}
 
-    fn retain(&self, _accounts: &HashSet<ServiceAccount>) {}
+    fn retain(&self, accounts: &HashSet<ServiceAccount>) {
+        let mut state = self.lock();
+        state.found.retain(|account, _| accounts.contains(account));
+    }
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
@@ -228,7 +250,7 @@ pub fn parse(text: &str, defaults: &Defaults) -> Result<Table, LoadError> {
     let options = serde_saphyr::options! { with_snippet: false };
     let document: Document = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| LoadError::Syntax(error.to_string()))?;
-    let mut table = Table::with_capacity(document.associations.len());
+    let mut table = Table::default();
     for (mut entry, number) in document.associations.into_iter().zip(1..) {
         let wrong = |fault| LoadError::Entry(number, fault);
         let account = account(&mut entry).map_err(wrong)?;
@@ -237,19 +259,30 @@ pub fn parse(text: &str, defaults: &Defaults) -> Result<Table, LoadError> {
             .map_err(|error| wrong(Fault::Form(error.to_string())))?;
         let association = spec.accept(defaults);
         let association = association.map_err(|fault| wrong(fault.into()))?;
-        if table.contains_key(&account) {
-            return Err(wrong(Fault::Twice(account)));
-        }
-        table.insert(account, Arc::new(association));
+        let inserted = table.insert(account, association);
+        inserted.map_err(|whose| wrong(Fault::Twice(whose)))?;
     }
+    table.sort();
     Ok(table)
 }
 
-fn account(entry: &mut Map<String, Value>) -> Result<ServiceAccount, Fault> {
+fn account(entry: &mut Map<String, Value>) -> Result<Whose, Fault> {
     let mut take = |field| match entry.remove(field) {
         Some(Value::String(text)) => Ok(text),
         Some(_) | None => Err(Fault::Form(format!("{field} is missing, or no text"))),
     };
     let (namespace, name) = (take("namespace")?, take("serviceAccount")?);
-    Ok(ServiceAccount::new(&namespace, &name)?)
+    if !namespace.contains('*') && !name.contains('*') {
+        return Ok(Whose::Account(ServiceAccount::new(&namespace, &name)?));
+    }
+    let glob = |field: &str, text: &str| {
+        let is_name =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"*.-".contains(&byte);
+        let glob = text.parse().ok().filter(|_| text.bytes().all(is_name));
+        glob.ok_or_else(|| Fault::Form(format!("{field} is no pattern of names")))
+    };
+    Ok(Whose::Accounts(Pattern {
+        namespace: glob("namespace", &namespace)?,
+        name: glob("serviceAccount", &name)?,
+    }))
 }

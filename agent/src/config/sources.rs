@@ -99,7 +99,8 @@ pub(super) fn sources(
     Ok(sources)
 }
 
-/// EKS Auth answers for every account, so that nothing can come after it.
+/// EKS Auth answers for every account, so that nothing can come after it; and
+/// on EKS, Pod Identity goes before an annotation.
 fn by_default(
     file: Option<&PathBuf>,
     cluster: Option<&str>,
@@ -109,7 +110,7 @@ fn by_default(
     names.extend(file.map(|_| SourceName::File));
     names.push(SourceName::Crd);
     match exchange {
-        Exchange::EksAuth => names.extend([SourceName::Annotation, SourceName::Eks]),
+        Exchange::EksAuth => names.push(SourceName::Eks),
         Exchange::AssumeRole | Exchange::WebIdentity => {
             names.extend(cluster.map(|_| SourceName::Eks));
             names.push(SourceName::Annotation);

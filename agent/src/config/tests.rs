@@ -117,6 +117,7 @@ fn eks_auth_answers_for_every_account_so_it_comes_last() {
         config.sources,
         [
             AssociationSource::File("f".into()),
+            AssociationSource::Crd(Presence::Optional),
             AssociationSource::EksAuth { cluster }
         ]
     );

@@ -72,7 +72,7 @@ fn every_field_of_eks_is_understood() {
     );
     let account = ServiceAccount::new("a", "b").expect("valid");
     let table = table.expect("good");
-    let association = table[&account].grant().expect("a role");
+    let association = table.get(&account).expect("one").grant().expect("a role");
     assert_eq!(association.final_role().account_id(), "444455556666");
     assert_eq!(association.external_id.as_deref(), Some("us/them"));
     let policy = Some("{\"Version\": \"2012-10-17\"}".to_owned());
@@ -82,7 +82,11 @@ fn every_field_of_eks_is_understood() {
 #[test]
 fn sessions_are_tagged_unless_the_entry_says_otherwise() {
     let table = parse(ONE, &Defaults::default()).expect("good");
-    let grant = table[&checkout()].grant().expect("a role");
+    let grant = table
+        .get(&checkout())
+        .expect("one")
+        .grant()
+        .expect("a role");
     assert_eq!(grant.session, Session::TAGGED);
 }
 
@@ -224,4 +228,46 @@ async fn reading_the_file_is_no_reason_to_read_it_again() {
     read(&path, &Defaults::default()).expect("good");
     let again = timeout(10 * SETTLE, changed.notified()).await;
     assert!(again.is_err(), "a reading was taken for a change");
+}
+
+#[test]
+fn the_most_specific_entry_counts_and_of_equals_the_first() {
+    let entry = |namespace: &str, account: &str, role: &str| {
+        format!(
+            "  - {{namespace: '{namespace}', serviceAccount: '{account}', \
+             roleArn: 'arn:aws:iam::111122223333:role/{role}'}}\n"
+        )
+    };
+    let text = [
+        "associations:\n".to_owned(),
+        entry("*", "*", "all"),
+        entry("s*", "check*", "check"),
+        entry("shop", "*", "shop"),
+        entry("shop", "*out", "first"),
+        entry("shop", "ch*", "longer"),
+        entry("shop", "out*", "second"),
+        entry("shop", "checkout", "own"),
+    ]
+    .concat();
+    let table = parse(&text, &Defaults::default()).expect("good");
+    for (namespace, account, role) in [
+        ("shop", "checkout", "own"),
+        ("shop", "shout", "first"),
+        ("shop", "cheap", "longer"),
+        ("shop", "out", "first"),
+        ("shop", "cart", "shop"),
+        ("stock", "checkin", "check"),
+        ("batch", "checkin", "all"),
+    ] {
+        let whose = ServiceAccount::new(namespace, account).expect("legal");
+        let found = table.get(&whose).expect("one");
+        let found = found.grant().expect("a role").role.to_string();
+        assert!(found.ends_with(&format!("/{role}")), "{whose}: {found}");
+    }
+    for bad in ["S*", "a/*", "a *", "*_"] {
+        let text = format!("associations:\n{}", entry(bad, "a", "a"));
+        assert!(refusal(&text).contains("pattern"), "{bad}");
+    }
+    let twice = format!("associations:\n{0}{0}", entry("*", "a", "a"));
+    assert!(refusal(&twice).contains("second entry"), "{twice}");
 }
