@@ -80,6 +80,14 @@ impl Place {
         created.expect("a service account");
     }
 
+    /// As `kubectl annotate serviceaccount` does.
+    pub(crate) async fn annotate_account(&self, name: &str, key: &str, value: &str) {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
+        let accounts = self.accounts();
+        let annotated = accounts.patch(name, &PatchParams::default(), &patch).await;
+        annotated.expect("an annotation");
+    }
+
     /// Creates a pod of `cart` that waits for this node's kubelet. Returns its UID.
     pub(crate) async fn add_pod(&self, name: &str) -> String {
         self.add_pod_as(name, json!({"nodeName": self.node})).await

@@ -211,6 +211,17 @@ async fn the_vpc_cni_and_then_its_pods_get_their_roles_by_each_exchange() {
         assert_eq!(agent.terminate().await, Some(0), "{exchange}");
     }
 
+    // As for IRSA: nothing is declared but what the account is annotated with.
+    let key = "eks.amazonaws.com/role-arn";
+    for (place, account) in [(&fixture.system, "aws-node"), (&fixture.shop, "cart")] {
+        let role = format!("{ROLE}{account}");
+        place.annotate_account(account, key, &role).await;
+    }
+    let flags = ["--association-sources", "annotation"];
+    let agent = fixture.serve(&flags, None).await;
+    fixture.proves(&agent, STS, Judge::Moto).await;
+    assert_eq!(agent.terminate().await, Some(0));
+
     let free = || TcpListener::bind((NODE_IPV4, 0));
     let listener = fixture.node.ns.run(free).await;
     let aws = FakeAws::serve(listener.expect("a free port"));
@@ -218,7 +229,8 @@ async fn the_vpc_cni_and_then_its_pods_get_their_roles_by_each_exchange() {
     for (namespace, account) in [("kube-system", "aws-node"), (shop, "cart")] {
         aws.associate(namespace, account, Entry::of(&format!("{ROLE}{account}")));
     }
-    let agent = fixture.serve(&["--exchange", "eks-auth"], Some(&aws)).await;
+    let flags = ["--exchange", "eks-auth", "--association-sources", "eks"];
+    let agent = fixture.serve(&flags, Some(&aws)).await;
     fixture.proves(&agent, EKS, Judge::StandIn(&aws)).await;
     let calls = aws.count(Api::PodIdentity);
     assert_eq!(calls, 2, "one for each account of {CLUSTER}");

@@ -34,8 +34,12 @@ struct Metadata {
     labels: BTreeMap<String, String>,
 }
 
+/// `kubectl apply` keeps the whole object in it, which is of no use here.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 impl From<Partial> for Meta {
-    fn from(Partial { metadata }: Partial) -> Self {
+    fn from(Partial { mut metadata }: Partial) -> Self {
+        metadata.annotations.remove(LAST_APPLIED);
         Self {
             name: metadata.name,
             annotations: metadata.annotations,

@@ -62,7 +62,9 @@ struct Shared<K, O> {
     next: std::sync::atomic::AtomicU64,
     /// Whether any list was ever answered: from then on a refusal is a failure.
     answered: AtomicBool,
-    told_absent: AtomicBool,
+    /// Why the kind is not to be had, once that is known of any list: a list
+    /// that is wanted later is not waited for.
+    absent: RwLock<Option<Arc<str>>>,
     wanted: Notify,
     changes: Arc<watch::Sender<u64>>,
     losses: Losses,
@@ -89,7 +91,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
             lists: RwLock::default(),
             next: std::sync::atomic::AtomicU64::default(),
             answered: AtomicBool::new(false),
-            told_absent: AtomicBool::new(false),
+            absent: RwLock::default(),
             wanted: Notify::new(),
             changes,
             losses,
@@ -150,7 +152,10 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
             return;
         }
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let state = State::Unknown(None);
+        let state = match self.0.absent() {
+            Some(why) => State::Absent(why),
+            None => State::Unknown(None),
+        };
         let mut lists = self.0.write();
         lists.entry(key.clone()).or_insert(List { id, state });
         drop(lists);
@@ -166,6 +171,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
         drop(lists);
         if after != before {
             self.0.wanted.notify_one();
+            // Whoever looked meanwhile is to look again: nobody follows it now.
+            self.0.changes.send_modify(|count| *count += 1);
         }
     }
 
@@ -192,6 +199,17 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
 }
 
 impl<K, O> Shared<K, O> {
+    fn absent(&self) -> Option<Arc<str>> {
+        let absent = self.absent.read().unwrap_or_else(PoisonError::into_inner);
+        absent.clone()
+    }
+
+    /// Whether it was not so before.
+    fn set_absent(&self, why: Option<Arc<str>>) -> bool {
+        let mut absent = self.absent.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *absent, why).is_none()
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, HashMap<K, List<O>>> {
         self.lists.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -263,6 +281,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Keep for Writer<K, 
 
     fn replace(&mut self, objects: Vec<O>) {
         self.shared.answered.store(true, Ordering::Release);
+        self.shared.set_absent(None);
         let named = objects
             .into_iter()
             .map(|object| (object.name().to_owned(), Arc::new(object)));
@@ -314,14 +333,15 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Keep for Writer<K, 
         if self.shared.answered.load(Ordering::Acquire) {
             self.unknown(&lost.why);
         } else if self.refusals >= REFUSALS {
-            if !self.shared.told_absent.swap(true, Ordering::Relaxed) {
+            let why: Arc<str> = lost.why.as_str().into();
+            if self.shared.set_absent(Some(Arc::clone(&why))) {
                 info!(
                     what,
                     why = lost.why,
                     "the cluster does not offer this to the agent"
                 );
             }
-            self.change(|state| *state = State::Absent(lost.why.as_str().into()));
+            self.change(|state| *state = State::Absent(why));
             return Again::After(ABSENT_FOR);
         }
         Again::Soon
