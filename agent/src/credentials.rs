@@ -246,6 +246,14 @@ impl Fetch for Assume {
     }
 }
 
+/// Whether an answer has all the parts of credentials.
+fn all_there(parts: [&str; 3]) -> Result<(), Refusal> {
+    if parts.contains(&"") {
+        return Err(Refusal::Malformed("empty credentials"));
+    }
+    Ok(())
+}
+
 fn plausible(credentials: Credentials, now: SystemTime) -> Result<Credentials, Refusal> {
     let left = credentials.left(now);
     if left < SHORTEST_SESSION {

@@ -1,8 +1,9 @@
 //! What all sources share that are lists of the API server's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use foldhash::HashMap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use aws_sdk_eksauth::Client;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 
-use super::{Key, Refusal, Tokens};
+use super::{Key, Refusal, Tokens, all_there};
 use crate::aws::{Api, Fault, Metrics, SdkConfig};
 use crate::model::{Credentials, Secret};
 
@@ -71,12 +71,11 @@ fn accept(answer: AssumeRoleForPodIdentityOutput, key: &Key) -> Result<Credentia
     let got = answer
         .credentials
         .ok_or(Refusal::Malformed("no credentials"))?;
-    if got.access_key_id.is_empty()
-        || got.secret_access_key.is_empty()
-        || got.session_token.is_empty()
-    {
-        return Err(Refusal::Malformed("empty credentials"));
-    }
+    all_there([
+        &got.access_key_id,
+        &got.secret_access_key,
+        &got.session_token,
+    ])?;
     let expires_at = SystemTime::try_from(got.expiration)
         .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
     let role = answer.assumed_role_user.map(|user| user.arn);

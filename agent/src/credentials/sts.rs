@@ -10,7 +10,7 @@ use aws_sdk_sts::error::BoxError;
 use aws_sdk_sts::types::{self, Tag};
 
 use super::session::Sessions;
-use super::{Key, Refusal, Tokens};
+use super::{Key, Refusal, Tokens, all_there};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
 use crate::model::{Credentials, Grant, Means, RoleArn, Secret, Session, StsEndpoints};
 
@@ -288,12 +288,11 @@ fn signer(got: types::Credentials) -> Result<SdkCredentials, Refusal> {
 
 /// STS's credentials as ours, if they can be used.
 fn kept(got: types::Credentials, role: &RoleArn) -> Result<Credentials, Refusal> {
-    if got.access_key_id.is_empty()
-        || got.secret_access_key.is_empty()
-        || got.session_token.is_empty()
-    {
-        return Err(Refusal::Malformed("empty credentials"));
-    }
+    all_there([
+        &got.access_key_id,
+        &got.secret_access_key,
+        &got.session_token,
+    ])?;
     let expires_at = SystemTime::try_from(got.expiration)
         .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
     Ok(Credentials::new(
