@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use credlet_tests::client::{Answer, Kept};
 use credlet_tests::fake_aws::{Api, Call, Entry, issued_to};
-use credlet_tests::fake_kube::{Pod, Verb};
+use credlet_tests::fake_kube::{Kind, Pod, Verb};
 use futures::future::join_all;
 use hyper::StatusCode;
+use serde_json::{Value, json};
 
 use crate::agent::rig::Rig;
 
@@ -91,6 +92,61 @@ async fn web_identities_of_a_hundred_pods_of_ten_accounts_cost_ten_exchanges_and
     );
     assert_eq!(rig.kube.count(Verb::Token), 0, "none is requested");
     rig.leave().await;
+}
+
+/// A hundred pods of accounts whose roles the API server says, in these objects.
+async fn declared_in_the_cluster_cost_ten_exchanges(
+    source: &str,
+    kinds: &[Kind],
+    object: impl Fn(u8) -> (Kind, Value),
+) {
+    let flags = format!("--association-sources {source}");
+    let rig = Rig::prepared(&flags, |kube| {
+        kube.offer(kinds);
+        kube.put(Kind::Namespace, json!({"metadata": {"name": "shop"}}));
+        for seat in 0..ACCOUNTS {
+            let (kind, object) = object(seat);
+            kube.put(kind, object);
+        }
+    })
+    .await;
+    has_pods(&rig).await;
+    all_ask(&rig, STS).await;
+    assert_eq!(rig.aws.count(Api::WebIdentity), usize::from(ACCOUNTS));
+    assert_eq!(
+        rig.aws.calls().len(),
+        usize::from(ACCOUNTS),
+        "no other call"
+    );
+    rig.leave().await;
+}
+
+#[tokio::test]
+async fn annotations_of_ten_accounts_cost_ten_exchanges_and_no_call_to_eks() {
+    let kinds = [Kind::Namespace, Kind::ServiceAccount];
+    let annotated = |seat| {
+        let annotations = json!({"eks.amazonaws.com/role-arn": role(seat)});
+        let (namespace, name) = ("shop", account(seat));
+        let metadata = json!({"namespace": namespace, "name": name, "annotations": annotations});
+        (Kind::ServiceAccount, json!({"metadata": metadata}))
+    };
+    declared_in_the_cluster_cost_ten_exchanges("annotation", &kinds, annotated).await;
+}
+
+#[tokio::test]
+async fn associations_of_ten_accounts_cost_ten_exchanges_and_no_call_to_eks() {
+    let kinds = [Kind::Namespace, Kind::Association, Kind::ClusterAssociation];
+    let declared = |seat| {
+        let (created, name) = ("2026-01-01T00:00:00Z", account(seat));
+        let metadata = json!({"namespace": "shop", "name": name, "creationTimestamp": created});
+        let exchange = "web-identity";
+        let spec = json!({"serviceAccount": name, "roleArn": role(seat), "exchange": exchange});
+        (
+            Kind::Association,
+            json!({"metadata": metadata, "spec": spec}),
+        )
+    };
+    declared_in_the_cluster_cost_ten_exchanges("crd", &kinds, declared).await;
 }
 
 #[tokio::test]
