@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
 use self::sources::sources;
-pub use self::sources::{AssociationSource, Presence};
+pub use self::sources::{AssociationSource, Presence, StatusReports};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
@@ -84,6 +84,8 @@ pub struct Config {
     pub identity: IdentityMode,
     /// The audiences of tokens that are accepted. Never empty.
     pub token_audiences: Vec<String>,
+    /// Whether what becomes of declarations is said in their status.
+    pub status_reports: StatusReports,
     /// Whether the API server is asked for tokens that no pod has shown.
     pub token_requests: TokenRequests,
     /// How old the pods may be for an address alone to name one.
@@ -217,6 +219,7 @@ impl TryFrom<RunArgs> for Config {
             sts_regional_endpoints,
             identity,
             token_audience,
+            association_status,
             request_tokens,
             max_pod_staleness,
             state_dir,
@@ -278,11 +281,8 @@ impl TryFrom<RunArgs> for Config {
             sts_endpoints: sts_regional_endpoints,
             identity,
             token_audiences: audiences(token_audience, &web_identity_audience)?,
-            token_requests: if request_tokens {
-                TokenRequests::On
-            } else {
-                TokenRequests::Off
-            },
+            token_requests: request_tokens.into(),
+            status_reports: association_status,
             web_identity_audience,
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),

@@ -35,11 +35,15 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn serve(place: &Place) -> Self {
+        Self::serve_with(place, "").await
+    }
+
+    pub(crate) async fn serve_with(place: &Place, flags: &str) -> Self {
         let aws = FakeAws::start().await;
         aws.associate(&place.namespace, "cart", Entry::of(ROLE));
         let line = format!(
             "credlet run --node-name {} --cluster-name {CLUSTER} --bind-hosts 127.0.0.1 --port 0 \
-             --probe-port 0 --metrics-address 127.0.0.1:0 --no-setup-network",
+             --probe-port 0 --metrics-address 127.0.0.1:0 --no-setup-network {flags}",
             place.node
         );
         let Ok(Command::Run(config)) = Command::parse(line.split_whitespace().map(OsString::from))

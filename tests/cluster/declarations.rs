@@ -1,18 +1,23 @@
 //! Associations that are declared in a real API server: what it takes, and how
 //! soon the agent knows.
 
+use std::sync::Arc;
+
 use credlet::associations::crd::{CLUSTER, GROUP, NAMESPACED, VERSION};
 use credlet::identity::watch::Client;
 use hyper::StatusCode;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep, timeout};
 
 use crate::agent::Rig;
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, Settings};
 use crate::follower::PATIENCE;
+use crate::manifests;
 use crate::place::Place;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pods/cart";
@@ -229,5 +234,60 @@ async fn an_annotation_of_a_service_account_is_seen_as_it_is_written() {
     until(StatusCode::FORBIDDEN, "BadAssociation").await;
     annotate(json!({"eks.amazonaws.com/role-arn": null})).await;
     until(StatusCode::NOT_FOUND, "NoAssociation").await;
+    rig.leave().await;
+}
+
+/// The reason of the condition `Accepted`, once an agent has written it.
+async fn reason(api: &Api<DynamicObject>, name: &str, wanted: &str) -> Value {
+    let comes = async {
+        loop {
+            let object = api.get(name).await.expect("it is there");
+            let said = object.data["status"]["conditions"][0].clone();
+            if said["reason"] == wanted {
+                return said;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let came = timeout(3 * PATIENCE, comes).await;
+    came.unwrap_or_else(|_| panic!("{name} is never {wanted}"))
+}
+
+#[tokio::test]
+async fn an_agent_that_may_says_which_association_counts_and_which_does_not() {
+    let cluster = Arc::new(ControlPlane::start(Settings::default()).await);
+    let place = Place::on(cluster).await;
+    manifests::apply(&place.admin, manifests::ASSOCIATION_STATUS).await;
+    place.add_pod("cart-0").await;
+    let api = namespaced(&place.admin, &place.namespace);
+    let spec = json!({"serviceAccount": "cart", "roleArn": ROLE});
+    let make = async |name: &str| {
+        let made = api
+            .create(
+                &PostParams::default(),
+                &object("PodIdentityAssociation", name, &spec),
+            )
+            .await;
+        made.expect("a good one")
+    };
+    make("a").await;
+    make("b").await;
+    let rig = Rig::serve_with(&place, "--association-status on").await;
+    let accepted = reason(&api, "a", "Accepted").await;
+    assert_eq!(
+        (&accepted["type"], &accepted["status"]),
+        (&json!("Accepted"), &json!("True"))
+    );
+    assert_eq!(accepted["observedGeneration"], 1);
+    let superseded = reason(&api, "b", "Superseded").await;
+    assert_eq!(superseded["status"], "False");
+    assert_eq!(
+        superseded["message"],
+        "a is older and for the same service accounts"
+    );
+    api.delete("a", &DeleteParams::default())
+        .await
+        .expect("it is there");
+    reason(&api, "b", "Accepted").await;
     rig.leave().await;
 }

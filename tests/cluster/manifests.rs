@@ -28,6 +28,9 @@ pub(crate) const TOKEN_REVIEW: &str = "manifests/components/token-review";
 /// What lets the agent request tokens of pods.
 pub(crate) const REQUEST_TOKENS: &str = "manifests/components/request-tokens";
 
+/// What lets the agent write the status of associations.
+pub(crate) const ASSOCIATION_STATUS: &str = "manifests/components/association-status";
+
 /// The kinds that say what the agent may do, and what they need, and those that
 /// it reads.
 const KINDS: [&str; 7] = [

@@ -28,6 +28,7 @@ const KEPT_TO: [(&str, &[&str]); 11] = [
             "identity/watch/",
             "identity/tokens.rs",
             "identity/tokens/",
+            "associations/crd/status.rs",
             "events/writer.rs",
         ],
     ),

@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The folders of manifests.
-const FOLDERS: [&str; 3] = [
+const FOLDERS: [&str; 4] = [
     "manifests",
     "manifests/components/token-review",
     "manifests/components/request-tokens",
+    "manifests/components/association-status",
 ];
 
 #[test]

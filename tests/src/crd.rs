@@ -178,6 +178,10 @@ fn definition(
         column("Role", ".spec.roleArn"),
         column("Target", ".spec.targetRoleArn"),
         column("Exchange", ".spec.exchange"),
+        column(
+            "Accepted",
+            ".status.conditions[?(@.type==\"Accepted\")].status",
+        ),
         json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}),
     ];
     if scope == "Cluster" {
@@ -210,9 +214,38 @@ fn definition(
                         "kind": {"type": "string"},
                         "metadata": {"type": "object"},
                         "spec": spec,
+                        "status": status(),
                     },
                 }},
+                "subresources": {"status": {}},
             }],
         },
+    })
+}
+
+/// What the agent says of an association, as Kubernetes has conditions.
+fn status() -> Value {
+    let text = |longest: u32| json!({"type": "string", "maxLength": longest});
+    let condition = json!({
+        "type": "object",
+        "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+        "properties": {
+            "type": text(316),
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+            "reason": text(1024),
+            "message": text(32768),
+            "observedGeneration": {"type": "integer", "format": "int64"},
+            "lastTransitionTime": {"type": "string", "format": "date-time"},
+        },
+    });
+    json!({
+        "type": "object",
+        "properties": {"conditions": {
+            "type": "array",
+            "description": "Accepted: True, or False by reason Superseded or Invalid.",
+            "items": condition,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        }},
     })
 }

@@ -18,7 +18,8 @@ use super::{Again, Client, Follow, Keep, Limits, Lost, LostLabels, Object, Place
 /// How often a kind is asked for that the cluster does not have, or not for us.
 const ABSENT_FOR: Duration = Duration::from_mins(1);
 
-/// An API server that starts refuses for some milliseconds what it allows later.
+/// An API server that starts forbids for some milliseconds what it allows later.
+/// What it does not have, it does not have.
 const REFUSALS: u32 = 2;
 
 /// What a list is known to be.
@@ -184,6 +185,16 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
         }
     }
 
+    /// All that is known, by list.
+    pub fn known(&self) -> Vec<(K, Vec<Arc<O>>)> {
+        let lists = self.0.read();
+        let known = lists.iter().filter_map(|(key, list)| match &list.state {
+            State::Known(known) => Some((key.clone(), known.values().cloned().collect())),
+            State::Unknown(_) | State::Absent(_) => None,
+        });
+        known.collect()
+    }
+
     /// How many lists are in which state.
     pub fn standing(&self) -> Standing {
         let mut standing = Standing::default();
@@ -332,7 +343,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Keep for Writer<K, 
         self.refusals += 1;
         if self.shared.answered.load(Ordering::Acquire) {
             self.unknown(&lost.why);
-        } else if self.refusals >= REFUSALS {
+        } else if lost.status == Some(404) || self.refusals >= REFUSALS {
             let why: Arc<str> = lost.why.as_str().into();
             if self.shared.set_absent(Some(Arc::clone(&why))) {
                 info!(

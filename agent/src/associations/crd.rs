@@ -16,6 +16,7 @@ use crate::config::Presence;
 use crate::model::{Association, Glob, Rank, ServiceAccount};
 
 pub mod declaration;
+pub mod status;
 #[cfg(test)]
 mod tests;
 
@@ -130,13 +131,7 @@ impl Crd {
         account: &ServiceAccount,
         declaration: &Declaration,
     ) -> Result<Arc<Association>, Look> {
-        let accepted = match &declaration.spec {
-            Ok(spec) => spec
-                .clone()
-                .accept(&self.defaults)
-                .map_err(|it| it.to_string()),
-            Err(why) => Err(why.clone()),
-        };
+        let accepted = declaration.association(&self.defaults);
         accepted.map(Arc::new).map_err(|why| {
             Look::Refused(Arc::new(Refused::Unusable {
                 account: account.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{Exchange, IdentityMode, LinkKind, LogFormat, LogLevel};
+use super::{Exchange, IdentityMode, LinkKind, LogFormat, LogLevel, StatusReports};
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
@@ -126,6 +126,9 @@ pub(super) struct RunArgs {
         default_value = "pods.eks.amazonaws.com"
     )]
     pub(super) token_audience: Vec<String>,
+    /// Say in the status of `PodIdentityAssociation`s what becomes of them
+    #[arg(long, env = "CREDLET_ASSOCIATION_STATUS", value_enum, default_value_t = StatusReports::Off)]
+    pub(super) association_status: StatusReports,
     /// Request a token from the API server where an exchange takes one and no pod has shown it
     #[arg(long, env = "CREDLET_REQUEST_TOKENS")]
     pub(super) request_tokens: bool,

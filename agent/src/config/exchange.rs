@@ -24,3 +24,9 @@ pub enum TokenRequests {
     /// They are, for pods that have shown none.
     On,
 }
+
+impl From<bool> for TokenRequests {
+    fn from(are_wanted: bool) -> Self {
+        if are_wanted { Self::On } else { Self::Off }
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
 use super::args::SourceName;
 use super::{Error, Exchange, usage};
 
@@ -117,4 +119,13 @@ fn by_default(
         }
     }
     names
+}
+
+/// Whether statuses of declarations are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusReports {
+    /// They are not: the agent may not.
+    Off,
+    /// They are.
+    On,
 }

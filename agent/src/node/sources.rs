@@ -11,6 +11,7 @@ use crate::apiserver::{Client, Limits};
 use crate::associations::Source;
 use crate::associations::annotation::Annotations;
 use crate::associations::crd::Crd;
+use crate::associations::crd::status::Reporter;
 use crate::associations::eks::Eks;
 use crate::associations::eks_auth::EksAuth;
 use crate::associations::file::File;
@@ -19,7 +20,7 @@ use crate::associations::spec::Defaults;
 use crate::associations::watched::Changes;
 use crate::aws::SdkConfig;
 use crate::clock::Clock;
-use crate::config::{AssociationSource, Config};
+use crate::config::{AssociationSource, Config, StatusReports};
 
 /// The sources in order, and those that are looked at for metrics.
 #[derive(Default)]
@@ -70,6 +71,14 @@ impl Sources {
                     );
                     supervisor.spawn("associations of namespaces", one);
                     supervisor.spawn("associations of the cluster", other);
+                    match config.status_reports {
+                        StatusReports::On => {
+                            let (client, changes) = (client.clone(), Arc::clone(&changes));
+                            let reporter = Reporter::new(client, Arc::clone(&crd), changes, clock);
+                            supervisor.spawn("statuses of associations", reporter.run());
+                        }
+                        StatusReports::Off => {}
+                    }
                     sources.all.push(Box::new(source));
                     sources.crd = Some(crd);
                 }

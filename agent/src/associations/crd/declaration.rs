@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::status::Said;
 use crate::apiserver::{Named, Object};
-use crate::associations::spec::Spec;
-use crate::model::Glob;
+use crate::associations::spec::{Defaults, Spec};
+use crate::model::{Association, Glob};
 
 /// What is kept of such an object.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,7 +27,11 @@ pub struct Declaration {
     pub labels: Option<Selector>,
     /// What the accounts get, or why nothing.
     pub spec: Result<Spec, String>,
-    version: String,
+    /// `metadata.generation`: counts the changes of the specification.
+    pub(super) generation: i64,
+    /// What its status says already.
+    pub(super) said: Option<Said>,
+    pub(super) version: String,
 }
 
 /// A label selector.
@@ -106,8 +111,18 @@ impl From<Value> for Declaration {
             namespaces,
             labels,
             spec,
+            generation: metadata["generation"].as_i64().unwrap_or_default(),
+            said: Said::read(&object["status"]),
             version: text("resourceVersion"),
         }
+    }
+}
+
+impl Declaration {
+    /// What is declared, or why it cannot be used.
+    pub fn association(&self, defaults: &Defaults) -> Result<Association, String> {
+        let spec = self.spec.clone()?;
+        spec.accept(defaults).map_err(|it| it.to_string())
     }
 }
 
