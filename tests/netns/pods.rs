@@ -228,7 +228,8 @@ async fn an_agent_that_cannot_listen_ends_with_one_line_that_says_what_to_do() {
 #[tokio::test]
 async fn an_impossible_configuration_ends_with_exit_code_2_and_one_line() {
     let cluster = Shop::new().await;
-    let (said, code) = cluster.run(&["run"]).await;
+    let sources = ["run", "--association-sources", "eks"];
+    let (said, code) = cluster.run(&sources).await;
     assert_eq!(code, Some(2));
     assert_eq!(
         said,
