@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_smithy_types::DateTime;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -246,12 +247,24 @@ impl Fetch for Assume {
     }
 }
 
-/// Whether an answer has all the parts of credentials.
-fn all_there(parts: [&str; 3]) -> Result<(), Refusal> {
-    if parts.contains(&"") {
+/// What AWS issued, its id, secret and token, as ours, if it can be used.
+fn issued(
+    [id, secret, token]: [String; 3],
+    expiration: DateTime,
+    account_id: &str,
+) -> Result<Credentials, Refusal> {
+    if id.is_empty() || secret.is_empty() || token.is_empty() {
         return Err(Refusal::Malformed("empty credentials"));
     }
-    Ok(())
+    let (secret, token) = (Secret::new(secret), Secret::new(token));
+    let expires_at = moment(expiration)?;
+    let account_id = account_id.to_owned();
+    Ok(Credentials::new(id, secret, token, expires_at, account_id))
+}
+
+fn moment(expiration: DateTime) -> Result<SystemTime, Refusal> {
+    let impossible = |_| Refusal::Malformed("an impossible expiration");
+    SystemTime::try_from(expiration).map_err(impossible)
 }
 
 fn plausible(credentials: Credentials, now: SystemTime) -> Result<Credentials, Refusal> {

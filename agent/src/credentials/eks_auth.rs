@@ -1,14 +1,13 @@
 //! `eks-auth:AssumeRoleForPodIdentity`: what EKS has declared for a pod, for its token.
 
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use aws_sdk_eksauth::Client;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 
-use super::{Key, Refusal, Tokens, all_there};
+use super::{Key, Refusal, Tokens, issued};
 use crate::aws::{Api, Fault, Metrics, SdkConfig};
-use crate::model::{Credentials, Secret};
+use crate::model::Credentials;
 
 /// The audience that EKS asks of a token.
 pub const AUDIENCE: &str = "pods.eks.amazonaws.com";
@@ -71,22 +70,10 @@ fn accept(answer: AssumeRoleForPodIdentityOutput, key: &Key) -> Result<Credentia
     let got = answer
         .credentials
         .ok_or(Refusal::Malformed("no credentials"))?;
-    all_there([
-        &got.access_key_id,
-        &got.secret_access_key,
-        &got.session_token,
-    ])?;
-    let expires_at = SystemTime::try_from(got.expiration)
-        .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
     let role = answer.assumed_role_user.map(|user| user.arn);
     // arn:PARTITION:sts::ACCOUNT:assumed-role/NAME/SESSION
     let account_id = role.as_deref().and_then(|arn| arn.split(':').nth(4));
     let account_id = account_id.ok_or(Refusal::Malformed("no role"))?;
-    Ok(Credentials::new(
-        got.access_key_id,
-        Secret::new(got.secret_access_key),
-        Secret::new(got.session_token),
-        expires_at,
-        account_id.to_owned(),
-    ))
+    let parts = [got.access_key_id, got.secret_access_key, got.session_token];
+    issued(parts, got.expiration, account_id)
 }

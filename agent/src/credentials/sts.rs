@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_sts::config::endpoint::{DefaultResolver, EndpointFuture, Params, ResolveEndpoint};
 use aws_sdk_sts::config::{Builder, Config, Credentials as SdkCredentials};
@@ -10,9 +10,9 @@ use aws_sdk_sts::error::BoxError;
 use aws_sdk_sts::types::{self, Tag};
 
 use super::session::Sessions;
-use super::{Key, Refusal, Tokens, all_there};
+use super::{Key, Refusal, Tokens, issued, moment};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
-use crate::model::{Credentials, Grant, Means, RoleArn, Secret, Session, StsEndpoints};
+use crate::model::{Credentials, Grant, Means, RoleArn, Session, StsEndpoints};
 
 #[cfg(test)]
 mod tests;
@@ -275,8 +275,7 @@ impl From<Failure> for Refusal {
 
 /// The first hop's credentials, for the second.
 fn signer(got: types::Credentials) -> Result<SdkCredentials, Refusal> {
-    let expires_at = SystemTime::try_from(got.expiration)
-        .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
+    let expires_at = moment(got.expiration)?;
     Ok(SdkCredentials::new(
         got.access_key_id,
         got.secret_access_key,
@@ -288,20 +287,8 @@ fn signer(got: types::Credentials) -> Result<SdkCredentials, Refusal> {
 
 /// STS's credentials as ours, if they can be used.
 fn kept(got: types::Credentials, role: &RoleArn) -> Result<Credentials, Refusal> {
-    all_there([
-        &got.access_key_id,
-        &got.secret_access_key,
-        &got.session_token,
-    ])?;
-    let expires_at = SystemTime::try_from(got.expiration)
-        .map_err(|_| Refusal::Malformed("an impossible expiration"))?;
-    Ok(Credentials::new(
-        got.access_key_id,
-        Secret::new(got.secret_access_key),
-        Secret::new(got.session_token),
-        expires_at,
-        role.account_id().to_owned(),
-    ))
+    let parts = [got.access_key_id, got.secret_access_key, got.session_token];
+    issued(parts, got.expiration, role.account_id())
 }
 
 /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`, which the SDK for Rust does not read:
