@@ -18,7 +18,7 @@ mod tests;
 
 pub use allowed::{AllowedRoles, Beyond, Malformed};
 pub use glob::{Glob, Rank};
-pub use session_name::{Field, Part, SessionName};
+pub use session_name::{Field, Part, SessionName, is_in_session_names};
 pub use session_tag::{check_session_tag, check_session_tags};
 
 /// Why a text is not the value that it claims to be.

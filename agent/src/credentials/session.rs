@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Key;
 use crate::aws::{Failure, Fault};
-use crate::model::{Field, Grant, Part, Session, SessionName};
+use crate::model::{Field, Grant, Part, Session, SessionName, is_in_session_names};
 
 #[cfg(test)]
 mod tests;
@@ -150,17 +150,21 @@ impl Sessions {
 /// character that STS refuses, what can stay of it with `=` and a hash of the
 /// whole, so that names that differ still do.
 fn fit(whole: String) -> String {
-    let is_legal = |letter: char| letter.is_ascii_alphanumeric() || "_+=,.@-".contains(letter);
-    if (2..=LONGEST_NAME).contains(&whole.len()) && whole.chars().all(is_legal) {
+    if (2..=LONGEST_NAME).contains(&whole.len()) && whole.chars().all(is_in_session_names) {
         return whole;
     }
     let digest = digest(&SHA256, whole.as_bytes());
     let hash = digest.as_ref()[..HASH_BYTES]
         .iter()
         .fold(0, |hash, byte| hash << 8 | u64::from(*byte));
-    let legal = whole
-        .chars()
-        .map(|letter| if is_legal(letter) { letter } else { '-' });
+    let legal = |letter| {
+        if is_in_session_names(letter) {
+            letter
+        } else {
+            '-'
+        }
+    };
+    let legal = whole.chars().map(legal);
     let kept: String = legal.take(LONGEST_NAME - 1 - 2 * HASH_BYTES).collect();
     format!("{kept}={hash:016x}")
 }

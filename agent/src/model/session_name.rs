@@ -41,6 +41,11 @@ const FIELDS: [(&str, Field); 5] = [
     ("node", Field::Node),
 ];
 
+/// Whether STS accepts it in the name of a session: `[\w+=,.@-]`.
+pub fn is_in_session_names(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "_+=,.@-".contains(letter)
+}
+
 impl SessionName {
     /// Its pieces, in order.
     pub fn parts(&self) -> &[Part] {
@@ -63,9 +68,7 @@ impl FromStr for SessionName {
             let (literal, field) = rest
                 .split_once('{')
                 .map_or((rest, None), |(before, after)| (before, Some(after)));
-            // STS: `[\w+=,.@-]`.
-            let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
-            if !literal.bytes().all(is_legal) {
+            if !literal.chars().all(is_in_session_names) {
                 return Err(Invalid::SessionName);
             }
             if !literal.is_empty() {
