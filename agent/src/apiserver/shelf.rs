@@ -3,8 +3,8 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -60,15 +60,23 @@ struct Shared<K, O> {
     /// For people.
     what: &'static str,
     lists: RwLock<HashMap<K, List<O>>>,
-    next: std::sync::atomic::AtomicU64,
-    /// Whether any list was ever answered: from then on a refusal is a failure.
-    answered: AtomicBool,
-    /// Why the kind is not to be had, once that is known of any list: a list
-    /// that is wanted later is not waited for.
-    absent: RwLock<Option<Arc<str>>>,
+    next: AtomicU64,
+    offer: Mutex<Offer>,
     wanted: Notify,
     changes: Arc<watch::Sender<u64>>,
     losses: Losses,
+}
+
+/// Whether the kind is to be had, as far as its lists tell.
+#[derive(Default)]
+enum Offer {
+    /// None was answered yet.
+    #[default]
+    Unknown,
+    /// It is not, and why: a list that is wanted later is not waited for.
+    Absent(Arc<str>),
+    /// One was answered once: from then on a refusal is a failure.
+    Given,
 }
 
 struct List<O> {
@@ -90,9 +98,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
         Self(Arc::new(Shared {
             what,
             lists: RwLock::default(),
-            next: std::sync::atomic::AtomicU64::default(),
-            answered: AtomicBool::new(false),
-            absent: RwLock::default(),
+            next: AtomicU64::default(),
+            offer: Mutex::default(),
             wanted: Notify::new(),
             changes,
             losses,
@@ -152,13 +159,15 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
         if self.0.read().contains_key(key) {
             return;
         }
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let state = match self.0.absent() {
-            Some(why) => State::Absent(why),
-            None => State::Unknown(None),
+        let new = || List {
+            id: self.0.next.fetch_add(1, Ordering::Relaxed),
+            state: match &*self.0.offer() {
+                Offer::Absent(why) => State::Absent(Arc::clone(why)),
+                Offer::Unknown | Offer::Given => State::Unknown(None),
+            },
         };
         let mut lists = self.0.write();
-        lists.entry(key.clone()).or_insert(List { id, state });
+        lists.entry(key.clone()).or_insert_with(new);
         drop(lists);
         self.0.wanted.notify_one();
     }
@@ -210,15 +219,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
 }
 
 impl<K, O> Shared<K, O> {
-    fn absent(&self) -> Option<Arc<str>> {
-        let absent = self.absent.read().unwrap_or_else(PoisonError::into_inner);
-        absent.clone()
-    }
-
-    /// Whether it was not so before.
-    fn set_absent(&self, why: Option<Arc<str>>) -> bool {
-        let mut absent = self.absent.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *absent, why).is_none()
+    fn offer(&self) -> MutexGuard<'_, Offer> {
+        self.offer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<K, List<O>>> {
@@ -251,32 +253,38 @@ impl<K: Clone + Eq + Hash, O> Writer<K, O> {
         self.shared.changes.send_modify(|count| *count += 1);
     }
 
-    fn is_known(&self) -> bool {
+    /// Whether its list is there still, and in such a state.
+    fn is(&self, such: impl FnOnce(&State<O>) -> bool) -> bool {
         let lists = self.shared.read();
         let list = lists.get(&self.key).filter(|list| list.id == self.id);
-        list.is_some_and(|list| matches!(list.state, State::Known(_)))
+        list.is_some_and(|list| such(&list.state))
     }
 
     /// Says why nothing is known, unless that is known already.
     fn unknown(&self, why: &str) {
-        let is_new = {
-            let lists = self.shared.read();
-            let list = lists.get(&self.key).filter(|list| list.id == self.id);
-            list.is_some_and(|list| match &list.state {
-                State::Unknown(before) => before.as_deref() != Some(why),
-                State::Absent(_) => true,
-                State::Known(_) => false,
-            })
+        let is_new = |state: &State<O>| match state {
+            State::Unknown(before) => before.as_deref() != Some(why),
+            State::Absent(_) => true,
+            State::Known(_) => false,
         };
-        if is_new {
+        if self.is(is_new) {
             self.change(|state| *state = State::Unknown(Some(why.into())));
         }
     }
 
-    fn is_absent(&self) -> bool {
-        let lists = self.shared.read();
-        let list = lists.get(&self.key).filter(|list| list.id == self.id);
-        list.is_some_and(|list| matches!(list.state, State::Absent(_)))
+    /// Takes the kind for one that is not to be had, unless it once was.
+    fn concede(&self, why: &Arc<str>) -> bool {
+        let mut offer = self.shared.offer();
+        match *offer {
+            Offer::Given => return false,
+            Offer::Unknown => {
+                let what = self.shared.what;
+                info!(what, %why, "the cluster does not offer this to the agent");
+            }
+            Offer::Absent(_) => {}
+        }
+        *offer = Offer::Absent(Arc::clone(why));
+        true
     }
 
     fn recovered(&mut self) {
@@ -291,8 +299,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Keep for Writer<K, 
     type Object = O;
 
     fn replace(&mut self, objects: Vec<O>) {
-        self.shared.answered.store(true, Ordering::Release);
-        self.shared.set_absent(None);
+        *self.shared.offer() = Offer::Given;
         let named = objects
             .into_iter()
             .map(|object| (object.name().to_owned(), Arc::new(object)));
@@ -329,29 +336,23 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Keep for Writer<K, 
         if reason != Reason::Ended && !std::mem::replace(&mut self.lost, true) {
             warn!(what, ?reason, why = lost.why, "a watch is lost");
         }
-        if self.is_known() {
+        if self.is(|state| matches!(state, State::Known(_))) {
             return Again::Soon;
         }
         if !matches!(lost.status, Some(403 | 404)) {
             self.refusals = 0;
             // What was absent does not come with an outage.
-            if !self.is_absent() {
+            if !self.is(|state| matches!(state, State::Absent(_))) {
                 self.unknown(&lost.why);
             }
             return Again::Soon;
         }
         self.refusals += 1;
-        if self.shared.answered.load(Ordering::Acquire) {
-            self.unknown(&lost.why);
-        } else if lost.status == Some(404) || self.refusals >= REFUSALS {
-            let why: Arc<str> = lost.why.as_str().into();
-            if self.shared.set_absent(Some(Arc::clone(&why))) {
-                info!(
-                    what,
-                    why = lost.why,
-                    "the cluster does not offer this to the agent"
-                );
-            }
+        let is_definite = lost.status == Some(404) || self.refusals >= REFUSALS;
+        let why: Arc<str> = lost.why.as_str().into();
+        if matches!(*self.shared.offer(), Offer::Given) {
+            self.unknown(&why);
+        } else if is_definite && self.concede(&why) {
             self.change(|state| *state = State::Absent(why));
             return Again::After(ABSENT_FOR);
         }
