@@ -7,7 +7,6 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::Presence;
 use crate::model::{AllowedRoles, Association, RoleArn, ServiceAccount};
 
 pub mod annotation;
@@ -99,15 +98,6 @@ pub enum Refused {
         /// What is wrong.
         why: String,
     },
-}
-
-/// What is to be said of an account whose list the cluster does not have, or
-/// not for the agent.
-fn absent(presence: Presence, why: &str) -> watched::Look {
-    match presence {
-        Presence::Optional => watched::Look::None,
-        Presence::Required => watched::Look::Failing(why.to_owned()),
-    }
 }
 
 /// Why no association was found.

@@ -63,8 +63,8 @@ pub enum Again {
 pub struct Place {
     /// The path of the collection; names in it are legal ones.
     pub path: String,
-    /// The field selector; empty for all.
-    pub fields: String,
+    /// The field selector, if it is not all of them.
+    pub fields: Option<String>,
     /// How much of them.
     pub view: View,
 }
@@ -122,10 +122,10 @@ impl<K: Keep> Follow<K> {
     /// Tells of a full list, as of the version that it returns.
     async fn list(&mut self) -> Result<String, Lost> {
         let request = Request::new(&*self.place.path);
-        let mut params = ListParams::default();
-        if !self.place.fields.is_empty() {
-            params = params.fields(&self.place.fields);
-        }
+        let params = ListParams {
+            field_selector: self.place.fields.clone(),
+            ..ListParams::default()
+        };
         let request = match self.place.view {
             View::Whole => request.list(&params),
             View::Metadata => request.list_metadata(&params),
@@ -163,10 +163,10 @@ impl<K: Keep> Follow<K> {
     /// One watch, which the server ended well, or not.
     async fn follow_once(&mut self, version: &mut String) -> Result<(), Lost> {
         let request = Request::new(&*self.place.path);
-        let mut params = WatchParams::default();
-        if !self.place.fields.is_empty() {
-            params = params.fields(&self.place.fields);
-        }
+        let params = WatchParams {
+            field_selector: self.place.fields.clone(),
+            ..WatchParams::default()
+        };
         let request = match self.place.view {
             View::Whole => request.watch(&params, version),
             View::Metadata => request.watch_metadata(&params, version),

@@ -9,9 +9,8 @@ use serde_json::json;
 
 use super::namespaces::Namespaces;
 use super::spec::{Defaults, Spec};
-use super::watched::{Changes, Declared, Look, Watched};
-use super::{Refused, absent};
-use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, State, View};
+use super::watched::{Changes, Declared, Look, Watched, objects};
+use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, View};
 use crate::config::Presence;
 use crate::model::{Association, Grant, Means, ServiceAccount, StsEndpoints};
 
@@ -120,11 +119,9 @@ impl Declared for Annotations {
     const NAME: &'static str = NAME;
 
     fn look(&self, account: &ServiceAccount) -> Look {
-        let found = self.accounts.look(account, |state| match state {
-            State::Known(known) => Ok(known.get(account.name()).cloned()),
-            State::Unknown(None) => Err(Look::Waiting),
-            State::Unknown(Some(why)) => Err(Look::Failing(why.to_string())),
-            State::Absent(why) => Err(absent(self.presence, why)),
+        let found = self.accounts.look(account, |state| {
+            let known = objects(state, self.presence)?;
+            Ok(known.get(account.name()).cloned())
         });
         let meta = match found {
             Ok(Some(meta)) => meta,
@@ -134,11 +131,7 @@ impl Declared for Annotations {
         match self.read(&meta) {
             Ok(None) => Look::None,
             Ok(Some(association)) => self.namespaces.guard(account, NAME, Arc::new(association)),
-            Err(why) => Look::Refused(Arc::new(Refused::Unusable {
-                account: account.clone(),
-                origin: NAME,
-                why,
-            })),
+            Err(why) => Look::unusable(account, NAME, why),
         }
     }
 
@@ -156,7 +149,7 @@ impl Declared for Annotations {
 fn place(account: &ServiceAccount) -> Place {
     Place {
         path: format!("/api/v1/namespaces/{}/serviceaccounts", account.namespace()),
-        fields: format!("metadata.name={}", account.name()),
+        fields: Some(format!("metadata.name={}", account.name())),
         view: View::Metadata,
     }
 }

@@ -9,8 +9,7 @@ use futures::future::BoxFuture;
 
 use super::namespaces::Namespaces;
 use super::spec::Defaults;
-use super::watched::{Changes, Declared, Look, Watched};
-use super::{Refused, absent};
+use super::watched::{Changes, Declared, Look, Watched, objects};
 use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, State, View};
 use crate::config::Presence;
 use crate::model::{Association, Glob, Rank, ServiceAccount};
@@ -45,7 +44,7 @@ pub struct Crd {
 }
 
 /// How much a declaration says of an account, and since when: the largest counts.
-type Weight = (Rank, Rank, Reverse<(String, String)>);
+type Weight<'a> = (Rank, Rank, Reverse<(&'a str, &'a str)>);
 
 impl Crd {
     /// The source, and what follows the declarations for it.
@@ -107,22 +106,16 @@ impl Crd {
         &self,
         lists: &Shelf<K, Declaration>,
         key: &K,
-        weigh: impl Fn(&Declaration) -> Option<Weight>,
+        weigh: impl for<'a> Fn(&'a Declaration) -> Option<Weight<'a>>,
     ) -> Result<Option<Arc<Declaration>>, Look> {
-        lists.look(key, |state| match state {
-            State::Known(known) => {
-                let weighed = known
-                    .values()
-                    .filter_map(|it| Some((weigh(it)?, Arc::clone(it))));
+        lists.look(key, |state| match objects(state, self.presence) {
+            Ok(known) => {
+                let weighed = known.values().filter_map(|it| Some((weigh(it)?, it)));
                 let best = weighed.max_by(|(one, _), (other, _)| one.cmp(other));
-                Ok(best.map(|(_, it)| it))
+                Ok(best.map(|(_, it)| Arc::clone(it)))
             }
-            State::Unknown(None) => Err(Look::Waiting),
-            State::Unknown(Some(why)) => Err(Look::Failing(why.to_string())),
-            State::Absent(why) => match absent(self.presence, why) {
-                Look::None => Ok(None),
-                look => Err(look),
-            },
+            Err(Look::None) => Ok(None),
+            Err(look) => Err(look),
         })
     }
 
@@ -132,13 +125,9 @@ impl Crd {
         declaration: &Declaration,
     ) -> Result<Arc<Association>, Look> {
         let accepted = declaration.association(&self.defaults);
-        accepted.map(Arc::new).map_err(|why| {
-            Look::Refused(Arc::new(Refused::Unusable {
-                account: account.clone(),
-                origin: NAME,
-                why: format!("{}: {why}", declaration.name),
-            }))
-        })
+        accepted
+            .map(Arc::new)
+            .map_err(|why| Look::unusable(account, NAME, format!("{}: {why}", declaration.name)))
     }
 
     fn in_namespace(&self, account: &ServiceAccount) -> Result<Option<Look>, Look> {
@@ -195,11 +184,14 @@ impl Declared for Crd {
 }
 
 /// The more text of the namespace, then of the account; then the oldest, then by name.
-fn weigh(declaration: &Declaration, namespace: Rank, account: &ServiceAccount) -> Option<Weight> {
+fn weigh<'a>(
+    declaration: &'a Declaration,
+    namespace: Rank,
+    account: &ServiceAccount,
+) -> Option<Weight<'a>> {
     let glob = declaration.accounts.as_ref().ok()?;
-    let since = (declaration.created.clone(), declaration.name.clone());
     glob.matches(account.name())
-        .then(|| (namespace, glob.rank(), Reverse(since)))
+        .then(|| (namespace, glob.rank(), Reverse(declaration.since())))
 }
 
 /// Whether a declaration of the cluster's is for this namespace, and how exactly.
@@ -219,7 +211,7 @@ fn covers(declaration: &Declaration, namespace: &str, meta: Option<&Meta>) -> Op
 fn namespaced_at(namespace: &Arc<str>) -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{NAMESPACED}"),
-        fields: String::new(),
+        fields: None,
         view: View::Whole,
     }
 }
@@ -227,7 +219,7 @@ fn namespaced_at(namespace: &Arc<str>) -> Place {
 fn cluster_at() -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/{CLUSTER}"),
-        fields: String::new(),
+        fields: None,
         view: View::Whole,
     }
 }

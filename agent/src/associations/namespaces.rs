@@ -30,7 +30,7 @@ impl Namespaces {
     pub fn place(namespace: &Arc<str>) -> Place {
         Place {
             path: "/api/v1/namespaces".to_owned(),
-            fields: format!("metadata.name={namespace}"),
+            fields: Some(format!("metadata.name={namespace}")),
             view: View::Metadata,
         }
     }
@@ -81,11 +81,7 @@ impl Namespaces {
                 Ok(()) => Look::Is(association),
                 Err(beyond) => Look::Refused(Arc::new(Refused::beyond(account, beyond, by))),
             },
-            Err(why) => Look::Refused(Arc::new(Refused::Unusable {
-                account: account.clone(),
-                origin,
-                why: format!("{by} is malformed: {why}"),
-            })),
+            Err(why) => Look::unusable(account, origin, format!("{by} is malformed: {why}")),
         }
     }
 }

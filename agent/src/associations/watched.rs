@@ -1,6 +1,6 @@
 //! What all sources share that are lists of the API server's.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::HashMap;
@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Known, Learns, Refused, Source};
+use crate::apiserver::State;
+use crate::config::Presence;
 use crate::model::{Association, ServiceAccount};
 
 /// Counts on whenever an answer of any of these sources may have changed.
@@ -28,6 +30,34 @@ pub enum Look {
     Waiting,
     /// The API server cannot say, and why.
     Failing(String),
+}
+
+impl Look {
+    /// An association of this source's that cannot be used, and why.
+    pub(super) fn unusable(account: &ServiceAccount, origin: &'static str, why: String) -> Self {
+        Self::Refused(Arc::new(Refused::Unusable {
+            account: account.clone(),
+            origin,
+            why,
+        }))
+    }
+}
+
+/// The objects of a list, or what is to be said of accounts without it: that
+/// there is none where the cluster does not have the list, or not for the agent,
+/// and need not.
+pub(super) fn objects<O>(
+    state: &State<O>,
+    presence: Presence,
+) -> Result<&BTreeMap<String, Arc<O>>, Look> {
+    match (state, presence) {
+        (State::Known(known), _) => Ok(known),
+        (State::Unknown(None), _) => Err(Look::Waiting),
+        (State::Absent(_), Presence::Optional) => Err(Look::None),
+        (State::Unknown(Some(why)), _) | (State::Absent(why), Presence::Required) => {
+            Err(Look::Failing(why.to_string()))
+        }
+    }
 }
 
 /// Lists of the API server's in which associations are declared.

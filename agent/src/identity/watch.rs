@@ -38,7 +38,7 @@ pub(super) async fn run(
 ) -> Infallible {
     let place = Place {
         path: "/api/v1/pods".to_owned(),
-        fields: format!("spec.nodeName={node}"),
+        fields: Some(format!("spec.nodeName={node}")),
         view: View::Whole,
     };
     let writer = Writer {

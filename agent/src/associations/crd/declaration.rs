@@ -119,6 +119,11 @@ impl From<Value> for Declaration {
 }
 
 impl Declaration {
+    /// By what the oldest is found: since when it is there, and then its name.
+    pub fn since(&self) -> (&str, &str) {
+        (&self.created, &self.name)
+    }
+
     /// What is declared, or why it cannot be used.
     pub fn association(&self, defaults: &Defaults) -> Result<Association, String> {
         let spec = self.spec.clone()?;

@@ -198,9 +198,8 @@ fn verdict(of: &Declaration, list: &[Arc<Declaration>], defaults: &Defaults) -> 
     let is_for_the_same = |it: &&Arc<Declaration>| {
         it.accounts == of.accounts && it.namespaces == of.namespaces && it.labels == of.labels
     };
-    let age = |it: &Declaration| (it.created.clone(), it.name.clone());
     let same = list.iter().filter(is_for_the_same);
-    match same.min_by_key(|it| age(it)) {
+    match same.min_by_key(|it| it.since()) {
         Some(oldest) if oldest.name != of.name => Verdict::Superseded(oldest.name.clone()),
         Some(_) | None => Verdict::Accepted,
     }
