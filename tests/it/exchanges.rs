@@ -71,6 +71,12 @@ async fn all_ask(rig: &Rig, audience: &str) {
     }
 }
 
+fn one_call_an_account(rig: &Rig, api: Api) {
+    let accounts = usize::from(ACCOUNTS);
+    assert_eq!(rig.aws.count(api), accounts);
+    assert_eq!(rig.aws.calls().len(), accounts, "no other call");
+}
+
 async fn has_pods(rig: &Rig) {
     for seat in 1..=PODS {
         rig.kube.apply(pod(seat));
@@ -84,12 +90,7 @@ async fn web_identities_of_a_hundred_pods_of_ten_accounts_cost_ten_exchanges_and
     let rig = Rig::with_file(&file(entry)).await;
     has_pods(&rig).await;
     all_ask(&rig, STS).await;
-    assert_eq!(rig.aws.count(Api::WebIdentity), usize::from(ACCOUNTS));
-    assert_eq!(
-        rig.aws.calls().len(),
-        usize::from(ACCOUNTS),
-        "no other call"
-    );
+    one_call_an_account(&rig, Api::WebIdentity);
     assert_eq!(rig.kube.count(Verb::Token), 0, "none is requested");
     rig.leave().await;
 }
@@ -112,12 +113,7 @@ async fn declared_in_the_cluster_cost_ten_exchanges(
     .await;
     has_pods(&rig).await;
     all_ask(&rig, STS).await;
-    assert_eq!(rig.aws.count(Api::WebIdentity), usize::from(ACCOUNTS));
-    assert_eq!(
-        rig.aws.calls().len(),
-        usize::from(ACCOUNTS),
-        "no other call"
-    );
+    one_call_an_account(&rig, Api::WebIdentity);
     rig.leave().await;
 }
 
@@ -158,12 +154,7 @@ async fn eks_auth_for_a_hundred_pods_of_ten_accounts_costs_ten_exchanges_and_no_
     }
     has_pods(&rig).await;
     all_ask(&rig, EKS).await;
-    assert_eq!(rig.aws.count(Api::PodIdentity), usize::from(ACCOUNTS));
-    assert_eq!(
-        rig.aws.calls().len(),
-        usize::from(ACCOUNTS),
-        "no other call"
-    );
+    one_call_an_account(&rig, Api::PodIdentity);
     rig.leave().await;
 }
 
