@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::future::select_all;
+use futures::future::{BoxFuture, select_all};
+use futures::{FutureExt, TryFutureExt};
 use tokio::time::Instant;
 
 use crate::associations::{self, Associations, Known, Learns};
+use crate::clock::Moment;
 use crate::credentials::{self, Key, Vault};
 use crate::events::Notices;
 use crate::identity::{self, Caller, Identity, Origin};
@@ -31,7 +33,36 @@ pub enum Error {
     Credentials(#[from] credentials::Error),
 }
 
-/// Answers callers.
+/// What the doors ask: who is calling, and what that caller gets. Each question
+/// has a form that is a look at what is known already, which is all that nearly
+/// every request takes, and one that waits.
+pub trait Answers: Send + Sync {
+    /// The moment at which a request `arrived`, just now.
+    fn moment(&self, arrived: Instant) -> Moment;
+
+    /// Who calls from `origin`, with a token or without, if that is known.
+    fn caller_at_once(&self, origin: &Origin, token: Option<&str>, now: Moment) -> Option<Caller>;
+
+    /// Who calls, or why that is not known at `deadline` at the latest.
+    fn caller<'a>(
+        &'a self,
+        origin: &'a Origin,
+        token: Option<&'a str>,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Caller, Error>>;
+
+    /// The caller's credentials, if all about them is known.
+    fn credentials_at_once(&self, caller: &Caller, now: Moment) -> Option<Arc<Credentials>>;
+
+    /// The caller's credentials, or why there are none at `deadline` at the latest.
+    fn credentials<'a>(
+        &'a self,
+        caller: &'a Caller,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Arc<Credentials>, Error>>;
+}
+
+/// Answers the callers of a node.
 pub struct Broker {
     identity: Identity,
     associations: Associations,
@@ -62,40 +93,6 @@ impl Broker {
     pub fn telling(mut self, notices: Notices) -> Self {
         self.notices = Some(notices);
         self
-    }
-
-    /// The credentials of the pod whose request `arrived` just now, if all about
-    /// it is known: what nearly all requests get.
-    pub fn at_once(
-        &self,
-        origin: &Origin,
-        token: Option<&str>,
-        arrived: Instant,
-    ) -> Option<Arc<Credentials>> {
-        let now = self.vault.moment(arrived);
-        let caller = self.identity.at_once(origin, token, now.wall)?;
-        let association = match self.associations.peek(caller.account()) {
-            Known::Is(association) => association,
-            Known::None | Known::Refused(_) | Known::Unknown => return None,
-        };
-        let key = self.key(&caller, association);
-        self.vault.at_once(&key, now)
-    }
-
-    /// The credentials of the pod that calls from `origin`, with a token or
-    /// without, or why there are none, at `deadline` at the latest.
-    pub async fn credentials(
-        &self,
-        origin: &Origin,
-        token: Option<&str>,
-        deadline: Instant,
-    ) -> Result<Arc<Credentials>, Error> {
-        let caller = self.identity.caller(origin, token, deadline).await?;
-        let answer = self.answer(&caller, deadline).await;
-        if let (Err(error), Some(notices)) = (&answer, &self.notices) {
-            told::tell(notices, &caller, error);
-        }
-        answer
     }
 
     /// The credentials of a caller who is known.
@@ -183,6 +180,49 @@ impl Broker {
             pod,
             association,
         }
+    }
+}
+
+impl Answers for Broker {
+    fn moment(&self, arrived: Instant) -> Moment {
+        self.vault.moment(arrived)
+    }
+
+    fn caller_at_once(&self, origin: &Origin, token: Option<&str>, now: Moment) -> Option<Caller> {
+        self.identity.at_once(origin, token, now.wall)
+    }
+
+    fn caller<'a>(
+        &'a self,
+        origin: &'a Origin,
+        token: Option<&'a str>,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Caller, Error>> {
+        let caller = self.identity.caller(origin, token, deadline);
+        caller.err_into().boxed()
+    }
+
+    fn credentials_at_once(&self, caller: &Caller, now: Moment) -> Option<Arc<Credentials>> {
+        let association = match self.associations.peek(caller.account()) {
+            Known::Is(association) => association,
+            Known::None | Known::Refused(_) | Known::Unknown => return None,
+        };
+        self.vault.at_once(&self.key(caller, association), now)
+    }
+
+    fn credentials<'a>(
+        &'a self,
+        caller: &'a Caller,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Arc<Credentials>, Error>> {
+        let answer = async move {
+            let answer = self.answer(caller, deadline).await;
+            if let (Err(error), Some(notices)) = (&answer, &self.notices) {
+                told::tell(notices, caller, error);
+            }
+            answer
+        };
+        answer.boxed()
     }
 }
 

@@ -138,11 +138,10 @@ impl Agent {
         );
 
         let leave = CancellationToken::new();
-        let broker = Arc::clone(&rooms.broker);
         let doors = serve::run(
             ports.doors,
             kernel::ingress,
-            broker,
+            Arc::clone(&rooms.broker) as _,
             limits,
             counters.serve.clone(),
             leave.clone(),

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Broker;
+use crate::broker::Answers;
 use crate::identity::Origin;
 
 mod container;
@@ -50,7 +50,7 @@ pub struct Limits {
     /// How long a request's head may take, and how long a kept connection may
     /// say nothing.
     pub head: Duration,
-    /// How long the broker may take. The JS and PHP SDKs give up after 1 s.
+    /// How long an answer may take. The JS and PHP SDKs give up after 1 s.
     pub answer: Duration,
     /// How long a client may leave what was written unacknowledged.
     pub stall: Duration,
@@ -88,14 +88,14 @@ impl Limits {
 pub async fn run(
     listeners: Listeners,
     ingress: Ingress,
-    broker: Arc<Broker>,
+    answers: Arc<dyn Answers>,
     limits: Limits,
     metrics: Metrics,
     leave: CancellationToken,
 ) {
     let house = Arc::new(House {
         ingress,
-        broker,
+        answers,
         limits,
         guests: Guests::new(limits, metrics.clone()),
         counted: metrics::Counted::new(metrics),
@@ -112,7 +112,7 @@ pub async fn run(
 /// What all connections share.
 struct House {
     ingress: Ingress,
-    broker: Arc<Broker>,
+    answers: Arc<dyn Answers>,
     limits: Limits,
     guests: Arc<Guests>,
     counted: metrics::Counted,

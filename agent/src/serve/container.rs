@@ -42,7 +42,7 @@ pub(super) async fn answer<B: Body>(
     visit.hear(arrived);
     let house = &visit.house;
     let credentials = match inspect(&visit, &request) {
-        Ok(token) => match house.broker.at_once(&visit.origin, token, arrived) {
+        Ok(token) => match look(&visit, token, arrived) {
             Some(credentials) => Ok(credentials),
             // Boxed, so that requests that wait for nothing have no room for it.
             None => Box::pin(ask(&visit, token, arrived)).await,
@@ -72,18 +72,27 @@ pub(super) async fn answer<B: Body>(
     Ok(response)
 }
 
-/// The deadline is the broker's to keep; if it does not, the caller gets its
-/// answer all the same.
+/// The credentials, if all about the caller is known: what nearly all requests get.
+fn look(visit: &Visit, token: Option<&str>, arrived: Instant) -> Option<Arc<Credentials>> {
+    let answers = &visit.house.answers;
+    let now = answers.moment(arrived);
+    let caller = answers.caller_at_once(&visit.origin, token, now)?;
+    answers.credentials_at_once(&caller, now)
+}
+
+/// The deadline is for those to keep who answer; if they do not, the caller gets
+/// its answer all the same.
 async fn ask(
     visit: &Visit,
     token: Option<&str>,
     arrived: Instant,
 ) -> Result<Arc<Credentials>, Refusal> {
     let deadline = arrived + visit.house.limits.answer;
-    let asked = visit
-        .house
-        .broker
-        .credentials(&visit.origin, token, deadline);
+    let answers = &visit.house.answers;
+    let asked = async {
+        let caller = answers.caller(&visit.origin, token, deadline).await?;
+        answers.credentials(&caller, deadline).await
+    };
     match tokio::time::timeout_at(deadline + LAST_CALL / 20, asked).await {
         Ok(answered) => answered.map_err(Refusal::Broker),
         Err(_) => Err(Refusal::Overdue),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use credlet::associations::Associations;
 use credlet::associations::file::File;
 use credlet::associations::spec::Defaults;
-use credlet::broker::{Broker, Error, Lent};
+use credlet::broker::{Answers, Broker, Error, Lent};
 use credlet::cache;
 use credlet::clock::Clock;
 use credlet::config::TokenRequests;
@@ -148,7 +148,8 @@ impl Rig {
     async fn asks(&self, number: usize, token: Option<&str>) -> Result<String, Error> {
         let origin = Origin::new(address(number), "169.254.170.23".parse().unwrap(), None);
         let deadline = Instant::now() + PATIENCE;
-        let answer = self.broker.credentials(&origin, token, deadline).await?;
+        let caller = self.broker.caller(&origin, token, deadline).await?;
+        let answer = self.broker.credentials(&caller, deadline).await?;
         Ok(answer.access_key_id.clone())
     }
 
