@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
-pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Placement};
+pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
