@@ -3,11 +3,22 @@
 use super::{Flaw, Report};
 use crate::model::{PodName, PodUid, ServiceAccount};
 
+/// Whether a pod has asked for instance metadata.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OptIn {
+    /// It has, by a label.
+    In,
+    /// It has not.
+    #[default]
+    Out,
+}
+
 /// Proof of a finished look-up: built by the index alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     pod: PodName,
     account: ServiceAccount,
+    imds: OptIn,
 }
 
 impl Caller {
@@ -18,6 +29,7 @@ impl Caller {
                 name: report.name.as_str().into(),
             },
             account: ServiceAccount::new(&report.namespace, &report.account)?,
+            imds: report.imds,
         })
     }
 
@@ -39,5 +51,20 @@ impl Caller {
     /// Its service account.
     pub fn account(&self) -> &ServiceAccount {
         &self.account
+    }
+
+    /// Whether it has asked for instance metadata.
+    pub fn imds(&self) -> OptIn {
+        self.imds
+    }
+
+    /// Whether the other is this pod, whatever has changed of it since.
+    pub fn is(&self, other: &Self) -> bool {
+        let Self {
+            pod,
+            account,
+            imds: _,
+        } = self;
+        *pod == other.pod && *account == other.account
     }
 }

@@ -220,6 +220,28 @@ fn when_a_report_is_of_is_kept_and_is_no_change() {
 }
 
 #[test]
+fn a_pod_that_opts_in_or_out_is_the_same_pod_and_known_so_at_once() {
+    let mut index = index([pod("a", &["10.0.0.1"])]);
+    let labelled = Report {
+        imds: OptIn::In,
+        ..pod("a", &["10.0.0.1"])
+    };
+    let caller = |index: &PodIndex| match index.owner(ip("10.0.0.1")) {
+        Owner::Pod(_, caller) => caller.clone(),
+        other => panic!("{other:?}"),
+    };
+    let before = caller(&index);
+    assert_eq!(before.imds(), OptIn::Out);
+    assert_eq!(index.apply(labelled.clone()), Outcome::Changed);
+    assert_eq!(index.apply(labelled), Outcome::Same);
+    assert_eq!(caller(&index).imds(), OptIn::In);
+    assert!(caller(&index).is(&before));
+    assert_eq!(resident(&index, "uid-of-a"), "live");
+    assert_eq!(index.apply(pod("a", &["10.0.0.1"])), Outcome::Changed);
+    assert_eq!(caller(&index).imds(), OptIn::Out);
+}
+
+#[test]
 fn the_account_of_a_pod_without_an_address_is_known_already() {
     let index = index([pod("a", &[])]);
     let accounts: Vec<String> = accounts(&index).iter().map(ToString::to_string).collect();
