@@ -7,7 +7,6 @@ use credlet::identity::paths::{Change, Counts, Outcome, OutcomeLabels, Path, Por
 use credlet::identity::{Error, OptIn, Seat, Settings};
 use credlet_tests::callers::{self, Callers};
 use credlet_tests::fake_kube::{FakeKube, Fault, Pod, Verb};
-use serde_json::json;
 use tokio::time::timeout;
 
 /// Longer than any of these tests takes.
@@ -270,7 +269,6 @@ async fn changes_that_were_missed_are_looked_up() {
 
 #[tokio::test]
 async fn where_pods_sit_and_whether_they_opted_in_is_told_of_at_each_change() {
-    const GKE: &str = "gkemulticloud.googleapis.com/aws-imds-emulator-enabled";
     let fixture = Fixture::start().await;
     let Fixture { kube, callers } = &fixture;
     let until = async |wanted: &[(&str, Way, OptIn)]| {
@@ -296,15 +294,15 @@ async fn where_pods_sit_and_whether_they_opted_in_is_told_of_at_each_change() {
     };
     let at_first = (ADDRESS, Way::Link(FIRST), OptIn::Out);
     until(&[at_first]).await;
-    let label = |pod: Pod| pod.edit(|pod| pod["metadata"]["labels"] = json!({GKE: "True"}));
-    kube.apply(label(pod("a")));
+    kube.apply(pod("a").opted_in());
     until(&[(ADDRESS, Way::Link(FIRST), OptIn::In)]).await;
     kube.apply(pod("a"));
     // Two at one address sit nowhere, and nobody sits at the node's own.
     kube.apply(pod("c").addresses(["10.0.0.3"]));
-    kube.apply(label(pod("d").addresses(["10.0.0.3"])));
-    kube.apply(label(pod("e").addresses(["192.0.2.1"]).host_network()));
-    kube.apply(label(pod("b").addresses(["10.0.0.2"])));
+    kube.apply(pod("d").addresses(["10.0.0.3"]).opted_in());
+    let on_host = pod("e").addresses(["192.0.2.1"]).host_network();
+    kube.apply(on_host.opted_in());
+    kube.apply(pod("b").addresses(["10.0.0.2"]).opted_in());
     until(&[at_first, ("10.0.0.2", Way::Hidden, OptIn::In)]).await;
     callers.kernel.show(ip(ADDRESS), own(SECOND));
     let at_second = (ADDRESS, Way::Unsure, OptIn::Out);

@@ -33,6 +33,8 @@ pub struct Report {
     pub life: Life,
     /// Two of `metadata.labels`.
     pub imds: OptIn,
+    /// Of `metadata.annotations`, [`crate::model::OwnRole::ANNOTATION`].
+    pub own_role: String,
     /// `status.podIP` and `status.podIPs`.
     pub addresses: Vec<String>,
     /// `status.hostIPs`.

@@ -100,6 +100,7 @@ impl Object {
             node_addresses: vec!["192.0.2.1".to_owned(), "fd00::a".to_owned()],
             as_of: None,
             imds: OptIn::Out,
+            own_role: String::new(),
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::apiserver::Object;
 use crate::identity::pods::{Life, Network, OptIn, Report};
+use crate::model::OwnRole;
 
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,15 @@ impl From<Value> for PodObject {
                 (Some(_) | None, _) => Life::Terminating,
             },
             imds: opt_in(&metadata["labels"]),
+            own_role: match &metadata["annotations"][OwnRole::ANNOTATION] {
+                Value::Null => String::new(),
+                Value::String(role) => role.clone(),
+                // No role, and not to be passed over as if there were none.
+                other
+                @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    other.to_string()
+                }
+            },
             addresses,
             node_addresses: ips(&status["hostIPs"]),
             as_of: latest(status),

@@ -34,6 +34,22 @@ fn a_pod_opts_in_by_either_label_with_exactly_its_value() {
 }
 
 #[test]
+fn the_role_that_a_pod_names_is_taken_as_it_stands_and_never_passed_over() {
+    for (annotations, role) in [
+        (json!({OwnRole::ANNOTATION: " arn "}), " arn "),
+        (json!({OwnRole::ANNOTATION: ""}), ""),
+        (json!({OwnRole::ANNOTATION: 7}), "7"),
+        (json!({OwnRole::ANNOTATION: ["arn"]}), "[\"arn\"]"),
+        (json!({"eks.amazonaws.com/role-arn": "arn"}), ""),
+        (json!({}), ""),
+        (Value::Null, ""),
+    ] {
+        let pod = json!({"metadata": {"annotations": annotations}});
+        assert_eq!(report(&pod).own_role, role, "{pod}");
+    }
+}
+
+#[test]
 fn an_annotation_of_that_name_opts_nobody_in() {
     let pod = json!({"metadata": {"annotations": {GKE: "True"}}});
     assert_eq!(report(&pod).imds, OptIn::Out);
