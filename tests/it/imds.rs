@@ -81,14 +81,12 @@ impl Answer {
 
 /// Sends the request line as it is, with a good `Host` and what else is given.
 async fn ask(from: Ipv4Addr, to: SocketAddr, line: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut request = format!(
-        "{line} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
-        to.ip()
-    );
-    for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
-    }
-    request += "\r\n";
+    let headers: String = headers
+        .iter()
+        .flat_map(|(name, value)| [name, ": ", value, "\r\n"])
+        .collect();
+    let host = to.ip();
+    let request = format!("{line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
     let mut stream = connect(from.into(), to).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

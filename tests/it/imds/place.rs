@@ -191,9 +191,9 @@ async fn answer(stream: TcpStream, asked: &Mutex<Vec<String>>) {
         _ => ("404 Not Found", ""),
     };
     asked.lock().unwrap().push(first);
-    let (life, length) = (LIFE, body.len());
+    let length = body.len();
     let answer = format!(
-        "HTTP/1.1 {status}\r\n{life}: 60\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\n{LIFE}: 60\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     );
     stream.write_all(answer.as_bytes()).await.unwrap();
 }
