@@ -73,7 +73,7 @@ async fn hold(
             }
         }
         let disturbed = async {
-            changes.next(spec, &observed).await?;
+            changes.next_of_rules(&observed).await?;
             tokio::time::sleep(pace.pause(Instant::now())).await;
             Ok(Cause::Node)
         };

@@ -71,16 +71,31 @@ pub(crate) fn subscribe() -> Result<(impl Future<Output = ()>, Changes), Error> 
     ))
 }
 
+type Message = NetlinkMessage<RouteNetlinkMessage>;
+
 pub(crate) struct Changes {
-    messages: futures::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    messages: futures::stream::BoxStream<'static, Message>,
 }
 
 impl Changes {
     /// Waits until something changed that may concern the spec.
     pub(crate) async fn next(&mut self, spec: &Spec, observed: &Observed) -> Result<(), Error> {
+        self.next_of(|message| concerns(message, spec, observed))
+            .await
+    }
+
+    /// Waits until something changed that may concern exemptions.
+    pub(crate) async fn next_of_rules(&mut self, observed: &Observed) -> Result<(), Error> {
+        self.next_of(|message| rules::concerns(message) || renames(message, observed))
+            .await
+    }
+
+    async fn next_of(&mut self, concerns: impl Fn(&Message) -> bool) -> Result<(), Error> {
         loop {
             let message = self.messages.next().await.ok_or_else(closed)?;
-            if concerns(&message, spec, observed) {
+            let is_overrun = matches!(message.payload, NetlinkPayload::Overrun(_));
+            // The socket overflowed: anything may have changed.
+            if is_overrun || concerns(&message) {
                 // One look answers all that came together.
                 while let Some(Some(_)) = self.messages.next().now_or_never() {}
                 return Ok(());
@@ -94,7 +109,21 @@ pub(crate) fn closed() -> Error {
     Error::Connection(io::ErrorKind::UnexpectedEof.into())
 }
 
-fn concerns(message: &NetlinkMessage<RouteNetlinkMessage>, spec: &Spec, seen: &Observed) -> bool {
+/// Whether a link that was seen has gone, or has another name.
+fn renames(message: &Message, seen: &Observed) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+            seen.names.contains_key(&link.header.index)
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+            let seen = seen.names.get(&link.header.index);
+            seen.is_some_and(|seen| name(link).is_some_and(|name| name != seen))
+        }
+        _ => false,
+    }
+}
+
+fn concerns(message: &Message, spec: &Spec, seen: &Observed) -> bool {
     let ours = |index| {
         [Place::Lo, Place::Dummy]
             .iter()
@@ -110,8 +139,6 @@ fn concerns(message: &NetlinkMessage<RouteNetlinkMessage>, spec: &Spec, seen: &O
             let wanted = |address| spec.addresses.contains(&address);
             ours(message.header.index) || address(message).is_some_and(wanted)
         }
-        // The socket overflowed: anything may have changed.
-        NetlinkPayload::Overrun(_) => true,
         _ => rules::concerns(message),
     }
 }

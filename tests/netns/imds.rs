@@ -1,0 +1,4 @@
+//! Who answers at the addresses of instance metadata: the node, or the real
+//! service, which is beyond it.
+
+mod kernel;
