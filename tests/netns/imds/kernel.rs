@@ -124,15 +124,20 @@ fn transparent(address: IpAddr) -> io::Result<TcpListener> {
 }
 
 async fn tell(listener: TcpListener) {
-    while let Ok((mut stream, peer)) = listener.accept().await {
-        let mut request = [0; 512];
-        // What cannot be told is seen by who asked.
-        let _ = stream.read(&mut request).await;
-        let body = format!("the node {}", peer.ip());
-        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
-        let whole = format!("{head} {}\r\n\r\n{body}", body.len());
-        let _ = stream.write_all(whole.as_bytes()).await;
+    while let Ok((stream, peer)) = listener.accept().await {
+        // One may stay silent: it was let go in the middle of its request.
+        tokio::task::spawn_local(answer(stream, peer.ip()));
     }
+}
+
+async fn answer(mut stream: TcpStream, peer: IpAddr) {
+    let mut request = [0; 512];
+    // What cannot be told is seen by who asked.
+    let _ = stream.read(&mut request).await;
+    let body = format!("the node {peer}");
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
+    let whole = format!("{head} {}\r\n\r\n{body}", body.len());
+    let _ = stream.write_all(whole.as_bytes()).await;
 }
 
 /// Who answers at an address, or why nobody does.
