@@ -10,12 +10,14 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
+pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
 mod exchange;
+mod imds;
 mod sources;
 #[cfg(test)]
 mod tests;

@@ -121,21 +121,27 @@ fn credentials(expires_at: SystemTime) -> Credentials {
         Secret::new("secret".to_owned()),
         Secret::new("token".to_owned()),
         expires_at,
-        "123456789012".to_owned(),
+        AssumedRole::new(
+            "arn:aws:sts::123456789012:assumed-role/app/session",
+            "AROAEXAMPLE:session",
+        )
+        .unwrap(),
     )
 }
 
 #[test]
-fn a_body_is_rendered_once() {
+fn a_body_of_each_form_is_rendered_once() {
     let credentials = credentials(SystemTime::UNIX_EPOCH);
     let rendered = Cell::new(0);
     let render = |of: &Credentials| {
         rendered.set(rendered.get() + 1);
         of.secret_access_key.expose().as_bytes().to_vec()
     };
-    assert_eq!(credentials.body(render), "secret");
-    assert_eq!(credentials.body(render), "secret");
-    assert_eq!(rendered.get(), 1);
+    for form in [Form::Container, Form::Imds] {
+        assert_eq!(credentials.body(form, render), "secret");
+        assert_eq!(credentials.body(form, render), "secret");
+    }
+    assert_eq!(rendered.get(), 2);
 }
 
 #[test]
@@ -145,4 +151,23 @@ fn expired_credentials_have_no_time_left() {
     let credentials = credentials(end);
     assert_eq!(credentials.left(end - minute), minute);
     assert_eq!(credentials.left(end + minute), Duration::ZERO);
+}
+
+#[test]
+fn of_a_text_that_is_too_long_for_a_role_no_role_is_left() {
+    let account = ServiceAccount::new("shop", "cart").unwrap();
+    let own = |text: &str| OwnRole::new(account.clone(), text);
+    let role = "arn:aws:iam::111122223333:role/cart";
+    assert_eq!(own(role).text(), role);
+    // Cut off after some letters, it would be one.
+    let long = format!(
+        "arn:aws{}:iam::111122223333:role/{}",
+        "-".repeat(900),
+        "a".repeat(200)
+    );
+    for text in [long, "ä".repeat(200_000)] {
+        let own = own(&text);
+        assert!(own.text().len() < 1100, "{}", own.text().len());
+        assert_eq!(own.text().parse::<RoleArn>(), Err(Invalid::RoleArn));
+    }
 }
