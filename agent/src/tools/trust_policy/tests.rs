@@ -1,0 +1,1 @@
+//! Whole trust policies, judged and mended.
