@@ -14,6 +14,7 @@ mod glob;
 mod partition;
 mod session_name;
 mod session_tag;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use glob::{Glob, Rank};
 pub use partition::Partition;
 pub use session_name::{Field, Part, SessionName, is_in_session_names};
 pub use session_tag::{check_session_tag, check_session_tags};
+pub use subject::{OwnRole, Subject};
 
 /// Why a text is not the value that it claims to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

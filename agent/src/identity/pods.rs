@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use foldhash::HashMap;
 
-pub use self::caller::Caller;
+pub use self::caller::{Caller, OptIn};
 use self::gone::Gone;
 use crate::model::{Invalid, PodUid};
 
@@ -31,6 +31,10 @@ pub struct Report {
     pub network: Network,
     /// `status.phase` and `metadata.deletionTimestamp`.
     pub life: Life,
+    /// Two of `metadata.labels`.
+    pub imds: OptIn,
+    /// Of `metadata.annotations`, [`crate::model::OwnRole::ANNOTATION`].
+    pub own_role: String,
     /// `status.podIP` and `status.podIPs`.
     pub addresses: Vec<String>,
     /// `status.hostIPs`.
