@@ -128,7 +128,7 @@ pub async fn run(config: &TrustPolicy) -> Result<Answer, Error> {
                     ));
                 }
                 Output::Json => {
-                    say(&report::checked(found.arn.as_str(), wish.kind, &all).to_string())
+                    say(&report::checked(found.arn.as_str(), wish.kind, &all).to_string());
                 }
             }
             Ok(answer(&all))

@@ -4,7 +4,7 @@ use super::document::Document;
 use super::judge::{Fit, Guard};
 use super::statement::{Effect, Statement};
 use super::wish::{Wanted, Wish};
-use crate::model::RoleArn;
+use crate::model::{Partition, RoleArn};
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ pub(super) fn may_let_in(wish: &Wish, statement: &Statement) -> bool {
 
 fn account(wish: &Wish, role: &RoleArn) -> Option<Finding> {
     let wanted = wish.account.as_ref()?;
-    let partition = wish.partition.map(|it| it.as_str()).unwrap_or_default();
+    let partition = wish.partition.map(Partition::as_str).unwrap_or_default();
     let is_there = role.account_id() == wanted && role.partition() == wish.partition;
     Some(if is_there {
         let says = format!("the role is in {partition} {wanted}");
@@ -193,20 +193,15 @@ fn action(wish: &Wish, allow: &[(usize, Statement)], action: &str) -> Finding {
     let found = allow
         .iter()
         .find(|(_, it)| it.is_about(action) && it.is_for(wish) == Fit::Yes);
-    match found {
-        Some((number, _)) => finding(
-            Point::Action,
-            Verdict::Ok,
-            format!("statement {number} allows {action}"),
-        ),
-        None => {
-            let says = format!(
-                "no statement that trusts {} allows {action}",
-                wish.principal.1
-            );
-            finding(Point::Action, Verdict::Missing, says)
-        }
-    }
+    let (verdict, says) = found.map_or_else(
+        || {
+            let name = &wish.principal.1;
+            let says = format!("no statement that trusts {name} allows {action}");
+            (Verdict::Missing, says)
+        },
+        |(number, _)| (Verdict::Ok, format!("statement {number} allows {action}")),
+    );
+    finding(Point::Action, verdict, says)
 }
 
 /// One statement without it is enough to let others in.
@@ -232,16 +227,17 @@ fn condition(wish: &Wish, allow: &[(usize, Statement)], wanted: &Wanted) -> Find
         };
         return finding(Point::Condition, verdict, says);
     }
-    match held {
-        Some(number) => {
-            let says = format!("statement {number} has a condition on {key}");
-            finding(Point::Condition, Verdict::Ok, says)
-        }
-        None => {
+    let (verdict, says) = held.map_or_else(
+        || {
             let says = format!("no statement with a condition on {key} lets it in");
-            finding(Point::Condition, Verdict::Missing, says)
-        }
-    }
+            (Verdict::Missing, says)
+        },
+        |number| {
+            let says = format!("statement {number} has a condition on {key}");
+            (Verdict::Ok, says)
+        },
+    );
+    finding(Point::Condition, verdict, says)
 }
 
 fn line(wish: &Wish, allow: &[(usize, Statement)]) -> Finding {

@@ -83,7 +83,7 @@ struct Steps {
 /// wrongly true; wrongly false it is for oddities such as `?*` and `*?`.
 fn covers(ours: Option<Token>, theirs: Option<Token>) -> Steps {
     let both = match (ours, theirs) {
-        (Some(Token::Any), _) | (_, None | Some(Token::Any)) | (None, _) => false,
+        (Some(Token::Any) | None, _) | (_, None | Some(Token::Any)) => false,
         (Some(Token::One), Some(_)) => true,
         (Some(ours), Some(theirs)) => ours == theirs,
     };
