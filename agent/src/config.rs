@@ -12,6 +12,7 @@ use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
@@ -19,6 +20,7 @@ mod exchange;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod trust_policy;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub enum Command {
     Run(Box<Config>),
     /// Set up the node's link and addresses, or take them away, and end.
     Netsetup(Network, NetsetupAction),
+    /// See to the trust policy of a role, and end.
+    TrustPolicy(Box<TrustPolicy>),
     /// Print the version and end.
     Version,
 }
@@ -186,6 +190,7 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
+            Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
             Verb::Version => Ok(Self::Version),
         }
     }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 mod allowed;
 mod glob;
+mod partition;
 mod session_name;
 mod session_tag;
 mod subject;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use allowed::{AllowedRoles, Beyond, Malformed};
 pub use glob::{Glob, Rank};
+pub use partition::Partition;
 pub use session_name::{Field, Part, SessionName, is_in_session_names};
 pub use session_tag::{check_session_tag, check_session_tags};
 pub use subject::{OwnRole, Subject};
