@@ -17,8 +17,10 @@ use credlet::broker::Broker;
 use credlet::clock::Clock;
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
 use credlet::identity::paths::{Path, Port, Shown};
-use credlet::model::{Association, Credentials, Grant, Secret, ServiceAccount, SessionScope};
-use credlet::serve::{self, Limits, Listeners, Prefer};
+use credlet::model::{
+    Association, AssumedRole, Credentials, Grant, Secret, ServiceAccount, SessionScope,
+};
+use credlet::serve::{self, Door, Limits, Listeners, Prefer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::net::TcpStream;
@@ -108,7 +110,7 @@ impl Front {
         let address = listeners.addresses()[0];
         let (metrics, leave) = (serve::Metrics::default(), CancellationToken::new());
         let door = serve::run(
-            listeners,
+            vec![(Door::Container, listeners)],
             ingress,
             broker,
             limits,
@@ -207,7 +209,14 @@ fn credentials(account: &ServiceAccount) -> Credentials {
         Secret::new("k".repeat(40)),
         Secret::new(format!("{account}:{}", "t".repeat(800))),
         SystemTime::now() + Duration::from_hours(1),
-        "123456789012".into(),
+        AssumedRole::new(
+            &format!(
+                "arn:aws:sts::123456789012:assumed-role/{}/session",
+                account.name()
+            ),
+            "AROAEXAMPLE:session",
+        )
+        .expect("a session of a role"),
     )
 }
 
