@@ -14,6 +14,7 @@ pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
@@ -23,6 +24,7 @@ mod network;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod trust_policy;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub enum Command {
     Run(Box<Config>),
     /// Set up the node's link and addresses, or take them away, and end.
     Netsetup(Network, NetsetupAction),
+    /// See to the trust policy of a role, and end.
+    TrustPolicy(Box<TrustPolicy>),
     /// Print the version and end.
     Version,
 }
@@ -174,6 +178,7 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
+            Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
             Verb::Version => Ok(Self::Version),
         }
     }

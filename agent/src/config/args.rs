@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::trust_policy::TrustPolicyArgs;
 use super::{
     Exchange, IdentityMode, ImdsMode, ImdsOthers, LinkKind, LogFormat, LogLevel, StatusReports,
 };
@@ -29,6 +30,8 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
+    /// Print, check or mend the trust policy of a role
+    TrustPolicy(Box<TrustPolicyArgs>),
     /// Print the version
     Version,
 }
