@@ -214,7 +214,8 @@ impl Failure {
         }
     }
 
-    fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    /// In bounded words without secrets.
+    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
@@ -288,7 +289,7 @@ fn fault_of(status: u16, code: &str, message: Option<&str>) -> Fault {
             Fault::Unavailable
         }
         "PackedPolicyTooLarge" => Fault::TooLarge,
-        "ResourceNotFound" => Fault::NotFound,
+        "NoSuchEntity" | "ResourceNotFound" => Fault::NotFound,
         _ => Fault::Denied,
     }
 }

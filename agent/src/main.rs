@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use credlet::config::{Command, Config, Error, NetsetupAction, Network};
+use credlet::config::{Command, Config, Error, NetsetupAction, Network, TrustPolicy};
 use credlet::node::{self, telemetry};
+use credlet::tools::trust_policy::{self, Answer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The request path is a few microseconds of work; more threads than this only
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse(std::env::args_os()) {
         Ok(Command::Run(config)) => run(*config),
         Ok(Command::Netsetup(network, action)) => netsetup(&network, action),
+        Ok(Command::TrustPolicy(config)) => return trust_policy(&config),
         Ok(Command::Version) => {
             println!("credlet {}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -50,6 +52,17 @@ fn netsetup(network: &Network, action: NetsetupAction) -> Result<(), node::Error
     let said = runtime(1).block_on(node::network::once(network, action))?;
     println!("{said}");
     Ok(())
+}
+
+fn trust_policy(config: &TrustPolicy) -> ExitCode {
+    match runtime(1).block_on(trust_policy::run(config)) {
+        Ok(Answer::Has) => ExitCode::SUCCESS,
+        Ok(Answer::HasNot) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("credlet: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn runtime(workers: usize) -> tokio::runtime::Runtime {

@@ -1,7 +1,8 @@
 //! Real AWS SDKs as clients, judged by a third party: moto's STS says whose the
-//! credentials are that they got.
+//! credentials are that they got. And what credlet writes into moto's IAM.
 
 mod cluster;
+mod trust_policy;
 
 use credlet_tests::moto::installed;
 use tokio::process::Command;

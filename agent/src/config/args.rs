@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{Exchange, IdentityMode, LinkKind, LogFormat, LogLevel, StatusReports};
+use super::trust_policy::TrustPolicyArgs;
+use super::{
+    Exchange, IdentityMode, ImdsMode, ImdsOthers, LinkKind, LogFormat, LogLevel, StatusReports,
+};
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
@@ -27,6 +30,8 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
+    /// Print, check or mend the trust policy of a role
+    TrustPolicy(Box<TrustPolicyArgs>),
     /// Print the version
     Version,
 }
@@ -176,6 +181,12 @@ pub(super) struct HostArgs {
     /// What carries the addresses
     #[arg(long, env = "CREDLET_LINK_KIND", value_enum, default_value_t = LinkKind::Auto)]
     pub(super) link_kind: LinkKind,
+    /// Whose instance metadata pods reach: the node's own (off) or this agent's
+    #[arg(long, env = "CREDLET_IMDS", value_enum, default_value_t = ImdsMode::Off)]
+    pub(super) imds: ImdsMode,
+    /// What pods reach that have not asked for it: none, or the node's own
+    #[arg(long, env = "CREDLET_IMDS_OTHERS", value_enum, default_value_t = ImdsOthers::Block)]
+    pub(super) imds_others: ImdsOthers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

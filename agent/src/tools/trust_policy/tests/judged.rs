@@ -1,0 +1,433 @@
+//! What is said of policies that people have.
+
+use super::*;
+use crate::tools::trust_policy::findings::{Point, of_role};
+
+/// A statement for Fargate with these conditions.
+fn with(condition: Value) -> Document {
+    policy(json!([{
+        "Effect": "Allow",
+        "Principal": {"Service": "eks-fargate-pods.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": condition,
+    }]))
+}
+
+/// A statement for Fargate's profiles with this in another place.
+fn changed(name: &str, value: Value) -> Document {
+    let mut statement = fargate().statement();
+    let members = statement.as_object_mut().expect("a statement");
+    if name.starts_with("Not") {
+        members.remove(&name[3..]);
+    }
+    members.insert(name.to_owned(), value);
+    policy(json!([statement]))
+}
+
+#[test]
+fn conditions_are_read_as_iam_reads_them() {
+    let none: &[&str] = &[];
+    let open: &[&str] = &["missing condition"];
+    let other: &[&str] = &["missing condition", "missing line"];
+    let unsure: &[&str] = &["unsure line"];
+    for (condition, expected) in [
+        (json!({"ArnLike": {"aws:SourceArn": PROD}}), none),
+        (json!({"ArnEquals": {"aws:SourceArn": PROD}}), none),
+        (json!({"StringLike": {"aws:SourceArn": PROD}}), none),
+        (
+            json!({"ForAnyValue:ArnLike": {"aws:SourceArn": PROD}}),
+            none,
+        ),
+        (json!({"ArnLike": {"AWS:SOURCEARN": [TEST, PROD]}}), none),
+        (
+            json!({"ArnLike": {"aws:SourceArn": format!("arn:aws:eks:*:{ACCOUNT}:fargateprofile/*")}}),
+            none,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "StringEquals": {"aws:SourceAccount": ACCOUNT}}),
+            none,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "Null": {"aws:SourceArn": "false"}}),
+            none,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "ArnNotLike": {"aws:SourceArn": TEST}}),
+            none,
+        ),
+        // Nobody is kept out.
+        (json!({}), open),
+        (
+            json!({"StringEquals": {"aws:SourceAccount": ACCOUNT}}),
+            open,
+        ),
+        (json!({"ArnLikeIfExists": {"aws:SourceArn": PROD}}), open),
+        (
+            json!({"ForAllValues:ArnLike": {"aws:SourceArn": PROD}}),
+            open,
+        ),
+        (json!({"ArnNotLike": {"aws:SourceArn": TEST}}), open),
+        (
+            json!({"ArnLike": {"aws:SourceArn": "arn:aws:eks:*:*:fargateprofile/*"}}),
+            &["wrong condition"],
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": "arn:aws:eks:*:11112222333?:fargateprofile/*"}}),
+            &["wrong condition"],
+        ),
+        (
+            json!({"StringLike": {"aws:SourceArn": "*"}}),
+            &["wrong condition"],
+        ),
+        // Others only.
+        (json!({"ArnLike": {"aws:SourceArn": TEST}}), other),
+        (json!({"ArnLike": {"aws:SourceArn": []}}), other),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "StringEquals": {"aws:SourceAccount": "444455556666"}}),
+            other,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "Null": {"aws:SourceArn": "true"}}),
+            other,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "ArnNotLike": {"aws:SourceArn": "arn:aws:eks:*:*:*"}}),
+            other,
+        ),
+        // A part of it, or nobody knows how much.
+        (
+            json!({"ArnLike": {"aws:SourceArn": "arn:aws:eks:eu-central-1:111122223333:fargateprofile/prod/web/*"}}),
+            unsure,
+        ),
+        (json!({"StringEquals": {"aws:SourceArn": PROD}}), unsure),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}),
+            unsure,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "Bool": {"aws:SecureTransport": true}}),
+            unsure,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "StringEquals": {"aws:SourceOrgID": "o-1"}}),
+            unsure,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": PROD}, "stringequals": {"aws:SourceAccount": ACCOUNT}}),
+            unsure,
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": "*"}}),
+            &["unsure condition", "unsure line"],
+        ),
+        (
+            json!({"ArnLike": {"aws:SourceArn": "arn:aws:eks:eu-central-1:${aws:PrincipalAccount}:*"}}),
+            &["unsure condition", "unsure line"],
+        ),
+    ] {
+        let document = with(condition);
+        assert_eq!(faults(&fargate(), &document), expected, "{document}");
+    }
+}
+
+#[test]
+fn principals_and_actions_are_read_as_iam_reads_them() {
+    let none: &[&str] = &[];
+    let stranger: &[&str] = &[
+        "missing principal",
+        "missing action",
+        "missing condition",
+        "missing line",
+    ];
+    let inactive: &[&str] = &["missing action", "missing condition", "missing line"];
+    let unreadable: &[&str] = &[
+        "unsure statement",
+        "missing principal",
+        "missing action",
+        "missing condition",
+        "missing line",
+    ];
+    for (name, value, expected) in [
+        (
+            "Principal",
+            json!({"Service": ["eks.amazonaws.com", "eks-fargate-pods.amazonaws.com"]}),
+            none,
+        ),
+        (
+            "Principal",
+            json!({"Service": "eks.amazonaws.com"}),
+            stranger,
+        ),
+        (
+            "Principal",
+            json!({"AWS": "eks-fargate-pods.amazonaws.com"}),
+            stranger,
+        ),
+        ("Principal", json!({}), stranger),
+        (
+            "Principal",
+            json!("*"),
+            &["unsure principal", "missing action", "unsure line"],
+        ),
+        (
+            "Principal",
+            json!({"Service": "*"}),
+            &["unsure principal", "missing action", "unsure line"],
+        ),
+        (
+            "NotPrincipal",
+            json!({"AWS": "*"}),
+            &["unsure principal", "missing action", "unsure line"],
+        ),
+        (
+            "Principal",
+            json!("eks-fargate-pods.amazonaws.com"),
+            unreadable,
+        ),
+        ("Action", json!(["sts:TagSession", "STS:assumerole"]), none),
+        ("Action", json!("sts:*"), none),
+        ("Action", json!("*"), none),
+        ("Action", json!("sts:Assume????"), none),
+        ("Action", json!("sts:AssumeRoleWith*"), inactive),
+        ("Action", json!([]), inactive),
+        ("NotAction", json!("sts:TagSession"), none),
+        (
+            "NotAction",
+            json!(["sts:TagSession", "sts:Assume*"]),
+            inactive,
+        ),
+        ("Action", json!({"a": 1}), unreadable),
+        ("Resource", json!("*"), unreadable),
+        ("Effect", json!("allow"), unreadable),
+    ] {
+        let document = changed(name, value);
+        assert_eq!(faults(&fargate(), &document), expected, "{document}");
+    }
+}
+
+#[test]
+fn one_open_statement_beside_a_good_one_is_found() {
+    let mut open = fargate().statement();
+    open.as_object_mut()
+        .expect("a statement")
+        .remove("Condition");
+    let document = policy(json!([fargate().statement(), open]));
+    assert_eq!(faults(&fargate(), &document), ["missing condition"]);
+}
+
+#[test]
+fn a_denial_counts_whatever_is_allowed() {
+    let none: &[&str] = &[];
+    for (condition, expected) in [
+        (json!({}), &["wrong denial"][..]),
+        (
+            json!({"ArnNotLike": {"aws:SourceArn": TEST}}),
+            &["wrong denial"],
+        ),
+        (json!({"ArnNotLike": {"aws:SourceArn": [PROD, TEST]}}), none),
+        (json!({"ArnLike": {"aws:SourceArn": TEST}}), none),
+        (
+            json!({"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}}),
+            &["unsure denial"],
+        ),
+    ] {
+        let deny = json!({
+            "Effect": "Deny",
+            "Principal": {"Service": ["eks-fargate-pods.amazonaws.com"]},
+            "Action": "sts:*",
+            "Condition": condition,
+        });
+        let document = policy(json!([fargate().statement(), deny]));
+        assert_eq!(faults(&fargate(), &document), expected, "{document}");
+    }
+    let everybody = json!({"Effect": "Deny", "Principal": "*", "Action": "sts:TagSession"});
+    let document = policy(json!([credlet(None).statement(), everybody]));
+    assert_eq!(faults(&credlet(None), &document), ["wrong denial"]);
+    assert_eq!(
+        faults(
+            &fargate(),
+            &policy(json!([fargate().statement(), everybody]))
+        ),
+        none
+    );
+}
+
+#[test]
+fn a_service_account_needs_audience_and_subject() {
+    let aud = format!("{ISSUER}:aud");
+    let sub = format!("{ISSUER}:sub");
+    let cart = "system:serviceaccount:shop:cart";
+    for (condition, expected) in [
+        (
+            json!({"StringLike": {&aud: "sts.amazonaws.com", &sub: "system:serviceaccount:shop:*"}}),
+            &[][..],
+        ),
+        (
+            json!({"StringEquals": {&sub: [cart, "system:serviceaccount:shop:x"]}, "StringLike": {&aud: "sts.*"}}),
+            &[],
+        ),
+        (
+            json!({"StringEquals": {&sub: cart}}),
+            &["missing condition"],
+        ),
+        (
+            json!({"StringEquals": {&aud: "sts.amazonaws.com"}}),
+            &["missing condition"],
+        ),
+        (
+            json!({"StringLike": {&aud: "sts.amazonaws.com", &sub: "system:serviceaccount:*:*"}}),
+            &["wrong condition"],
+        ),
+        // `*` is a wildcard for StringLike alone.
+        (
+            json!({"StringEquals": {&aud: "sts.amazonaws.com", &sub: "system:serviceaccount:shop:*"}}),
+            &["missing condition", "missing condition", "missing line"],
+        ),
+        (
+            json!({"StringEquals": {&aud: "other", &sub: cart}}),
+            &["missing condition", "missing condition", "missing line"],
+        ),
+    ] {
+        let mut statement = irsa().statement();
+        statement["Condition"] = condition;
+        let document = policy(json!([statement]));
+        assert_eq!(faults(&irsa(), &document), expected, "{document}");
+    }
+    let mut other = irsa().statement();
+    other["Principal"] =
+        json!({"Federated": format!("arn:aws:iam::444455556666:oidc-provider/{ISSUER}")});
+    assert!(faults(&irsa(), &policy(json!([other]))).contains(&"missing principal".to_owned()));
+}
+
+#[test]
+fn both_actions_are_needed_where_sessions_have_tags() {
+    for wish in [pod_identity(), credlet(None)] {
+        let mut statement = wish.statement();
+        statement["Action"] = json!("sts:AssumeRole");
+        let alone = policy(json!([statement]));
+        assert_eq!(faults(&wish, &alone), ["missing action", "missing line"]);
+        let mut tags = statement.clone();
+        tags["Action"] = json!("sts:TagSession");
+        let both = policy(json!([statement, tags]));
+        assert_eq!(faults(&wish, &both), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn tags_that_are_not_given_cannot_be_judged() {
+    let document = pinned().document();
+    assert_eq!(faults(&pod_identity(), &document), ["unsure line"]);
+    assert_eq!(
+        faults(&pinned(), &pod_identity().document()),
+        ["missing condition", "missing condition"]
+    );
+}
+
+#[test]
+fn the_agent_is_its_role_its_account_or_anybody_and_has_an_external_id_or_none() {
+    let id = json!({"StringEquals": {"sts:ExternalId": "shop"}});
+    for (wish, principal, condition, expected) in [
+        (credlet(None), json!({"AWS": AGENT}), json!({}), &[][..]),
+        (
+            credlet(None),
+            json!({"AWS": ["444455556666", ACCOUNT]}),
+            json!({}),
+            &[],
+        ),
+        (
+            credlet(None),
+            json!({"AWS": "arn:aws:iam::111122223333:root"}),
+            json!({}),
+            &[],
+        ),
+        (
+            credlet(None),
+            json!({"AWS": "*"}),
+            json!({"ArnEquals": {"aws:PrincipalArn": AGENT}}),
+            &[],
+        ),
+        (
+            credlet(None),
+            json!({"AWS": "AROAEXAMPLEEXAMPLE"}),
+            json!({}),
+            &[
+                "missing principal",
+                "missing action",
+                "missing action",
+                "missing line",
+            ],
+        ),
+        (
+            credlet(None),
+            json!({"AWS": "arn:aws:sts::111122223333:assumed-role/node/i-1"}),
+            json!({}),
+            &[
+                "unsure principal",
+                "missing action",
+                "missing action",
+                "unsure line",
+            ],
+        ),
+        (
+            credlet(None),
+            json!({"AWS": AGENT}),
+            id.clone(),
+            &["missing line"],
+        ),
+        (
+            credlet(None),
+            json!({"AWS": AGENT}),
+            json!({"StringEqualsIfExists": {"sts:ExternalId": "shop"}}),
+            &[],
+        ),
+        (
+            credlet(Some("shop")),
+            json!({"AWS": AGENT}),
+            id.clone(),
+            &[],
+        ),
+        (
+            credlet(Some("shop")),
+            json!({"AWS": AGENT}),
+            json!({}),
+            &["missing condition"],
+        ),
+        (
+            credlet(Some("other")),
+            json!({"AWS": AGENT}),
+            id.clone(),
+            &["missing condition", "missing line"],
+        ),
+    ] {
+        let mut statement = credlet(None).statement();
+        statement["Principal"] = principal;
+        statement["Condition"] = condition;
+        let document = policy(json!([statement]));
+        assert_eq!(faults(&wish, &document), expected, "{document}");
+    }
+}
+
+#[test]
+fn a_role_is_in_the_account_of_its_cluster_and_has_its_managed_policy() {
+    let wish = fargate();
+    let document = wish.document();
+    let attached = wish.policy.clone().expect("Fargate's");
+    let faults = |role: &str, attached: &[String]| {
+        let role = role.parse().expect("a role");
+        let findings = of_role(&wish, &role, &document, attached);
+        let left = findings.into_iter().filter(|it| it.verdict != Verdict::Ok);
+        left.map(|it| it.point).collect::<Vec<_>>()
+    };
+    assert_eq!(faults(AGENT, std::slice::from_ref(&attached)), []);
+    assert_eq!(
+        faults(AGENT, &["arn:aws:iam::aws:policy/Other".to_owned()]),
+        [Point::Policy]
+    );
+    let elsewhere = "arn:aws:iam::444455556666:role/x";
+    assert_eq!(
+        faults(elsewhere, std::slice::from_ref(&attached)),
+        [Point::Account]
+    );
+    let china = "arn:aws-cn:iam::111122223333:role/x";
+    assert_eq!(faults(china, &[attached]), [Point::Account]);
+}
