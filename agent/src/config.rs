@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
+use self::args::{Cli, ImdsArgs, NetsetupArgs, PassthroughName, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
@@ -217,6 +217,7 @@ impl TryFrom<RunArgs> for Config {
             max_pod_staleness,
             state_dir,
             kubeconfig,
+            imds,
             log_format,
             log_level,
         } = args;
@@ -256,7 +257,7 @@ impl TryFrom<RunArgs> for Config {
             node_name: node_name_or_host(node_name)?,
             bind_hosts: network.addresses.clone(),
             imds_hosts: imds_hosts.copied().collect(),
-            imds: Imds::default(),
+            imds: imds.settings()?,
             port,
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::associations::file;
-use crate::aws::{self, SdkConfig};
+use crate::aws::{self, SdkConfig, Whereabouts};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::Identity;
@@ -130,6 +130,7 @@ impl Agent {
         let limits = serve::Limits::for_open_files(open_files());
         let ports = Ports::bind(&config, limits)?;
         let addresses = ports.addresses();
+        let node = Whereabouts::new(&outside.aws, None);
         let rooms = Rooms::open(
             &config,
             outside,
@@ -142,7 +143,7 @@ impl Agent {
             when_synced(rooms.identity.clone(), readiness.clone()),
         );
 
-        let metadata = Metadata::new(config.imds.clone());
+        let metadata = Metadata::new(config.imds.clone()).asking(node);
         if let Some(network) = &config.network {
             let pods = config.imds.pods;
             if let Some(hold) = network::exempt(network, rooms.identity.clone(), pods) {

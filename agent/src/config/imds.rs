@@ -2,6 +2,9 @@
 
 use clap::ValueEnum;
 
+use super::args::{ImdsArgs, PassthroughName};
+use super::{Error, usage};
+
 /// How instance metadata is served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imds {
@@ -100,5 +103,35 @@ impl Placement {
             Place::ZoneId => self.zone_id = name,
         }
         self
+    }
+}
+
+impl ImdsArgs {
+    /// Refuses a place that nothing tells.
+    pub(super) fn settings(self) -> Result<Imds, Error> {
+        let Self {
+            imds_pods,
+            imds_require_v2,
+            imds_passthrough,
+            imds_placement,
+        } = self;
+        let passthrough = match (imds_passthrough, imds_placement.is_empty()) {
+            (PassthroughName::None, true) => Passthrough::None,
+            (PassthroughName::None, false) => {
+                return Err(usage("--imds-placement", "takes --imds-passthrough region"));
+            }
+            (PassthroughName::Region, _) => {
+                let set = imds_placement.iter();
+                let set = set.fold(Placement::default(), |set, (place, name)| {
+                    set.with(*place, name)
+                });
+                Passthrough::Region(set)
+            }
+        };
+        Ok(Imds {
+            versions: imds_require_v2.into(),
+            pods: imds_pods,
+            passthrough,
+        })
     }
 }
