@@ -10,12 +10,16 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
+pub use self::log::{Log, LogFormat, LogLevel};
+use self::sidecar::Sidecar;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
 mod exchange;
+mod log;
+pub mod sidecar;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -27,6 +31,10 @@ pub enum Command {
     Run(Box<Config>),
     /// Set up the node's link and addresses, or take them away, and end.
     Netsetup(Network, NetsetupAction),
+    /// Serve the pod that this process is in.
+    Sidecar(Box<Sidecar>),
+    /// Give this pod's `lo` what a sidecar listens on, and end.
+    SidecarSetup(Network),
     /// Print the version and end.
     Version,
 }
@@ -129,39 +137,6 @@ pub enum LinkKind {
     Lo,
 }
 
-/// How logs look.
-#[derive(Clone, Copy, Debug)]
-pub struct Log {
-    /// One JSON object or one line of text each.
-    pub format: LogFormat,
-    /// The least severe that is written.
-    pub level: LogLevel,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For reading on a terminal.
-    Text,
-}
-
-/// The least severe event that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// What needs somebody.
-    Error,
-    /// What may soon.
-    Warn,
-    /// What an operator wants to know.
-    Info,
-    /// What a developer wants to know.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
 /// Why there is no [`Command`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -186,6 +161,8 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
+            Verb::Sidecar(args) if args.setup => Ok(Self::SidecarSetup(args.network())),
+            Verb::Sidecar(args) => Ok(Self::Sidecar(Box::new(Sidecar::try_from(*args)?))),
             Verb::Version => Ok(Self::Version),
         }
     }

@@ -13,6 +13,7 @@ mod manifests;
 mod metrics;
 mod paths;
 mod readme;
+mod sidecar;
 mod sources;
 mod tokens;
 mod upstream;

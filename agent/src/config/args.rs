@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::sidecar::SidecarArgs;
 use super::{Exchange, IdentityMode, LinkKind, LogFormat, LogLevel, StatusReports};
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
@@ -27,6 +28,8 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
+    /// Serve AWS credentials to the pod that this is a container of
+    Sidecar(Box<SidecarArgs>),
     /// Print the version
     Version,
 }
@@ -217,7 +220,7 @@ fn session_tag(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn session_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn session_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "not a duration from 30m to 12h".to_owned();
     let duration = duration(text).map_err(|_| wrong())?;
     if !SESSION_DURATION.contains(&duration) || duration.subsec_nanos() != 0 {

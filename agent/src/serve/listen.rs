@@ -91,6 +91,15 @@ impl Listeners {
         stall: Duration,
     ) -> Result<Self, BindError> {
         let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port));
+        Self::bind_each(addresses, prefer, stall)
+    }
+
+    /// The same at addresses whose ports may differ.
+    pub fn bind_each(
+        addresses: impl Iterator<Item = SocketAddr>,
+        prefer: Prefer,
+        stall: Duration,
+    ) -> Result<Self, BindError> {
         addresses
             .map(|address| {
                 listen(address, prefer, stall).map_err(|why| BindError::new(address, why))

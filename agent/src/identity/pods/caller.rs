@@ -3,7 +3,8 @@
 use super::{Flaw, Report};
 use crate::model::{PodName, PodUid, ServiceAccount};
 
-/// Proof of a finished look-up: built by the index alone.
+/// Proof of a finished look-up: built by the index, or of the pod that this
+/// process is in, which there is no need to look up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     pod: PodName,
@@ -19,6 +20,11 @@ impl Caller {
             },
             account: ServiceAccount::new(&report.namespace, &report.account)?,
         })
+    }
+
+    /// The pod that this process is in: the process answers nobody else.
+    pub fn own(pod: PodName, account: ServiceAccount) -> Self {
+        Self { pod, account }
     }
 
     /// The calling pod.
