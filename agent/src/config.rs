@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
+pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 use self::sidecar::Sidecar;
 use self::sources::sources;
@@ -18,6 +19,7 @@ use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_
 
 mod args;
 mod exchange;
+mod imds;
 mod log;
 pub mod sidecar;
 mod sources;

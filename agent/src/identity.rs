@@ -31,8 +31,8 @@ use judge::{Rules, Verdict, judge};
 use lending::Lender;
 pub use origin::Origin;
 use paths::{Book, Change, Counts, Keeper, Kernel};
-pub use pods::Caller;
 use pods::PodIndex;
+pub use pods::{Caller, OptIn};
 use tokens::Tokens;
 use watch::{Client, Reader};
 

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::identity::watch::{self, Client};
-use crate::serve::{self, BindError, Listeners, Prefer};
+use crate::serve::{self, BindError, Door, Listeners, Prefer};
 
 mod counters;
 pub(crate) mod kernel;
@@ -144,7 +144,7 @@ impl Agent {
 
         let leave = CancellationToken::new();
         let doors = serve::run(
-            ports.doors,
+            vec![(Door::Container, ports.doors)],
             kernel::ingress,
             Arc::clone(&rooms.broker) as _,
             limits,

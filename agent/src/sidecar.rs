@@ -24,7 +24,7 @@ use crate::model::{Invalid, PodName, PodUid, ServiceAccount};
 use crate::node::ops::{self, Desk};
 use crate::node::supervise::{self, Supervisor};
 use crate::node::{ended, kernel, open_files, stop_signal, usable};
-use crate::serve::{self, BindError, Limits, Listeners, Prefer};
+use crate::serve::{self, BindError, Door, Limits, Listeners, Prefer};
 
 mod file;
 mod own;
@@ -153,7 +153,7 @@ impl Sidecar {
 
         let leave = CancellationToken::new();
         let serving = tokio::spawn(serve::run(
-            doors,
+            vec![(Door::Container, doors)],
             kernel::ingress,
             Arc::clone(&own) as _,
             limits,

@@ -18,7 +18,7 @@ use credlet::clock::Clock;
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
 use credlet::identity::paths::{Path, Port, Shown};
 use credlet::model::{Association, Credentials, Grant, Secret, ServiceAccount, SessionScope};
-use credlet::serve::{self, Limits, Listeners, Prefer};
+use credlet::serve::{self, Door, Limits, Listeners, Prefer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::net::TcpStream;
@@ -108,7 +108,7 @@ impl Front {
         let address = listeners.addresses()[0];
         let (metrics, leave) = (serve::Metrics::default(), CancellationToken::new());
         let door = serve::run(
-            listeners,
+            vec![(Door::Container, listeners)],
             ingress,
             broker,
             limits,

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use foldhash::HashMap;
 
-pub use self::caller::Caller;
+pub use self::caller::{Caller, OptIn};
 use self::gone::Gone;
 use crate::model::{Invalid, PodUid};
 

@@ -1,0 +1,61 @@
+//! What the instance metadata service answers, and to whom.
+
+use clap::ValueEnum;
+
+/// How instance metadata is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imds {
+    /// What a request must show.
+    pub versions: ImdsVersions,
+    /// Whom it is for.
+    pub pods: ImdsPods,
+    /// What is answered besides credentials.
+    pub passthrough: Passthrough,
+}
+
+/// The versions of the service that are spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImdsVersions {
+    /// A request without a session token is answered, too.
+    #[default]
+    Both,
+    /// Each request needs a session token.
+    V2,
+}
+
+impl From<bool> for ImdsVersions {
+    fn from(v2_is_required: bool) -> Self {
+        if v2_is_required { Self::V2 } else { Self::Both }
+    }
+}
+
+/// The pods that instance metadata is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ImdsPods {
+    /// Those that ask for it by a label.
+    #[default]
+    OptedIn,
+    /// Every pod.
+    All,
+}
+
+/// What of the node's own metadata a pod may read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Passthrough {
+    /// Nothing.
+    #[default]
+    None,
+    /// Where the node is.
+    Region(Placement),
+}
+
+/// Where the node is, as far as that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// `placement/region`.
+    pub region: Option<String>,
+    /// `placement/availability-zone`.
+    pub zone: Option<String>,
+    /// `placement/availability-zone-id`.
+    pub zone_id: Option<String>,
+}
