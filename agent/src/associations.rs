@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::model::{AllowedRoles, Association, RoleArn, ServiceAccount};
+use crate::model::{AllowedRoles, Association, OwnRole, RoleArn, ServiceAccount, Subject};
 
 pub mod annotation;
 pub mod crd;
@@ -21,23 +21,23 @@ pub mod watched;
 #[cfg(test)]
 mod tests;
 
-/// One place where associations are declared.
-pub trait Source: Send + Sync {
-    /// The account's association; `Ok(None)` only if the source said that there is none.
+/// One place where associations are declared, of accounts for the most part.
+pub trait Source<S = ServiceAccount>: Send + Sync {
+    /// The subject's association; `Ok(None)` only if the source said that there is none.
     fn find<'a>(
         &'a self,
-        account: &'a ServiceAccount,
+        subject: &'a S,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Arc<Association>>, Error>>;
 
     /// What the source would say without asking anybody.
-    fn peek(&self, account: &ServiceAccount) -> Known;
+    fn peek(&self, subject: &S) -> Known;
 
-    /// Learns the account's association, for later. Does not wait.
-    fn prefetch(&self, account: &ServiceAccount);
+    /// Learns the subject's association, for later. Does not wait.
+    fn prefetch(&self, subject: &S);
 
-    /// Forgets all accounts but these.
-    fn retain(&self, accounts: &HashSet<ServiceAccount>);
+    /// Forgets all subjects but these.
+    fn retain(&self, subjects: &HashSet<S>);
 
     /// Changes whenever an answer may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -127,6 +127,8 @@ pub enum Error {
 
 /// All sources, in order of precedence.
 pub struct Associations {
+    /// Before all others, for those that name a role for themselves.
+    own: Option<Box<dyn Source<OwnRole>>>,
     sources: Vec<Box<dyn Source>>,
     allowed: Option<AllowedRoles>,
 }
@@ -137,44 +139,75 @@ const BY_FLAG: &str = "--allowed-roles";
 impl Associations {
     /// The earlier a source, the more it counts.
     pub fn new(sources: Vec<Box<dyn Source>>, allowed: Option<AllowedRoles>) -> Self {
-        Self { sources, allowed }
+        Self {
+            own: None,
+            sources,
+            allowed,
+        }
+    }
+
+    /// Has pods name roles for themselves, if there is a source of these; else
+    /// what they name is as if it were not there.
+    #[must_use]
+    pub fn naming(self, own: Option<Box<dyn Source<OwnRole>>>) -> Self {
+        Self { own, ..self }
+    }
+
+    fn own<'a>(&'a self, subject: &'a Subject) -> Option<(&'a dyn Source<OwnRole>, &'a OwnRole)> {
+        match subject {
+            Subject::Account(_) => None,
+            Subject::Own(role) => self.own.as_deref().map(|own| (own, role)),
+        }
     }
 
     /// A pattern or two against an ARN: no more than a look-up would cost.
-    fn check(&self, account: &ServiceAccount, found: &Association) -> Result<(), Arc<Refused>> {
+    fn check(
+        &self,
+        account: &ServiceAccount,
+        found: Arc<Association>,
+    ) -> Result<Arc<Association>, Arc<Refused>> {
         let Some(allowed) = &self.allowed else {
-            return Ok(());
+            return Ok(found);
         };
         let refused = |beyond| Arc::new(Refused::beyond(account, beyond, BY_FLAG));
-        allowed.check(found).map_err(refused)
+        allowed.check(&found).map(|()| found).map_err(refused)
     }
 
     /// The first source that knows one wins; one that fails ends the search,
     /// because a later one's answer might be the wrong role.
     pub async fn find(
         &self,
-        account: &ServiceAccount,
+        subject: &Subject,
         deadline: Instant,
     ) -> Result<Arc<Association>, Error> {
+        let account = subject.account();
+        let mut found = match self.own(subject) {
+            Some((own, role)) => own.find(role, deadline).await?,
+            None => None,
+        };
         for source in &self.sources {
-            if let Some(association) = source.find(account, deadline).await? {
-                let checked = self.check(account, &association);
-                return checked.map(|()| association).map_err(Error::Refused);
+            if found.is_some() {
+                break;
             }
+            found = source.find(account, deadline).await?;
         }
-        Err(Error::None(account.clone()))
+        let found = found.ok_or_else(|| Error::None(account.clone()))?;
+        self.check(account, found).map_err(Error::Refused)
     }
 
     /// As [`Self::find`], from what is known already.
-    pub fn peek(&self, account: &ServiceAccount) -> Known {
-        let answers = self.sources.iter().map(|source| source.peek(account));
+    pub fn peek(&self, subject: &Subject) -> Known {
+        let account = subject.account();
+        let own = self.own(subject).map(|(own, role)| own.peek(role));
+        let of_account = self.sources.iter().map(|source| source.peek(account));
+        let mut answers = own.into_iter().chain(of_account);
         let decisive = |known: &Known| match known {
             Known::Is(_) | Known::Refused(_) | Known::Unknown => true,
             Known::None => false,
         };
-        match answers.into_iter().find(decisive) {
-            Some(Known::Is(association)) => match self.check(account, &association) {
-                Ok(()) => Known::Is(association),
+        match answers.find(decisive) {
+            Some(Known::Is(association)) => match self.check(account, association) {
+                Ok(association) => Known::Is(association),
                 Err(refused) => Known::Refused(refused),
             },
             Some(known) => known,
@@ -182,33 +215,53 @@ impl Associations {
         }
     }
 
-    /// Learns the account's association, for later. Does not wait: where a
+    /// Learns the subject's association, for later. Does not wait: where a
     /// source that learns steadily does not know yet, those behind it are asked
     /// by the next call, after a change.
-    pub fn prefetch(&self, account: &ServiceAccount) -> Learns {
-        for source in &self.sources {
-            match source.peek(account) {
-                Known::Is(_) | Known::Refused(_) => return Learns::Once,
-                Known::None => {}
-                Known::Unknown => {
-                    source.prefetch(account);
-                    return source.learns();
-                }
-            }
+    pub fn prefetch(&self, subject: &Subject) -> Learns {
+        let own = self.own(subject);
+        if let Some(learns) = own.and_then(|(own, role)| learn(own, role)) {
+            return learns;
         }
-        Learns::Once
+        let account = subject.account();
+        let mut of_account = self.sources.iter();
+        let first = of_account.find_map(|source| learn(&**source, account));
+        first.unwrap_or(Learns::Once)
     }
 
-    /// Forgets all accounts but these.
-    pub fn retain(&self, accounts: &HashSet<ServiceAccount>) {
+    /// Forgets all subjects but these.
+    pub fn retain(&self, subjects: &HashSet<Subject>) {
+        let accounts = subjects.iter().map(|subject| subject.account().clone());
+        let accounts: HashSet<ServiceAccount> = accounts.collect();
         for source in &self.sources {
-            source.retain(accounts);
+            source.retain(&accounts);
+        }
+        if let Some(own) = &self.own {
+            let roles = subjects.iter().filter_map(|subject| match subject {
+                Subject::Account(_) => None,
+                Subject::Own(role) => Some(role.clone()),
+            });
+            own.retain(&roles.collect());
         }
     }
 
     /// One receiver a source: each changes whenever an answer may have changed.
     pub fn changes(&self) -> Vec<watch::Receiver<u64>> {
-        let changes = self.sources.iter().map(|source| source.changes());
-        changes.collect()
+        let own = self.own.iter().map(|own| own.changes());
+        let others = self.sources.iter().map(|source| source.changes());
+        own.chain(others).collect()
+    }
+}
+
+/// Has the source learn what it does not know; `None` if those behind it are to
+/// be asked.
+fn learn<S>(source: &dyn Source<S>, subject: &S) -> Option<Learns> {
+    match source.peek(subject) {
+        Known::Is(_) | Known::Refused(_) => Some(Learns::Once),
+        Known::None => None,
+        Known::Unknown => {
+            source.prefetch(subject);
+            Some(source.learns())
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::clock::Moment;
 use crate::credentials::{self, Key, Vault};
 use crate::events::Notices;
 use crate::identity::{self, Caller, Identity, Origin};
-use crate::model::{Association, Credentials, ServiceAccount, SessionScope};
+use crate::model::{Association, Credentials, SessionScope, Subject};
 
 mod tokens;
 mod told;
@@ -97,7 +97,7 @@ impl Broker {
 
     /// The credentials of a caller who is known.
     async fn answer(&self, caller: &Caller, deadline: Instant) -> Result<Arc<Credentials>, Error> {
-        let association = self.associations.find(caller.account(), deadline).await?;
+        let association = self.associations.find(caller.subject(), deadline).await?;
         let key = self.key(caller, association);
         Ok(self.vault.get(&key, deadline).await?)
     }
@@ -128,18 +128,18 @@ impl Broker {
     /// those in use now.
     fn prepare(&self, before: &Used) -> Used {
         let callers = self.identity.callers();
-        let accounts = callers.iter().map(|caller| caller.account().clone());
-        let accounts: HashSet<ServiceAccount> = accounts.collect();
-        self.associations.retain(&accounts);
-        let used: Used = accounts
+        let subjects = callers.iter().map(|caller| caller.subject().clone());
+        let subjects: HashSet<Subject> = subjects.collect();
+        self.associations.retain(&subjects);
+        let used: Used = subjects
             .into_iter()
-            .map(|account| {
-                let association = self.association_of(&account, before);
-                (account, association)
+            .map(|subject| {
+                let association = self.association_of(&subject, before);
+                (subject, association)
             })
             .collect();
         let keys = callers.iter().filter_map(|caller| {
-            let association = used[caller.account()].association.clone()?;
+            let association = used[caller.subject()].association.clone()?;
             Some(self.key(caller, association))
         });
         let keys: HashSet<Key> = keys.collect();
@@ -150,15 +150,15 @@ impl Broker {
         used
     }
 
-    fn association_of(&self, account: &ServiceAccount, before: &Used) -> Use {
-        let previous = before.get(account);
+    fn association_of(&self, subject: &Subject, before: &Used) -> Use {
+        let previous = before.get(subject);
         // Once only: an account without an association would cost its
         // source a call at every change on the node.
         let learns = match previous.map(|previous| previous.learns) {
-            None | Some(Learns::Steadily) => self.associations.prefetch(account),
+            None | Some(Learns::Steadily) => self.associations.prefetch(subject),
             Some(Learns::Once) => Learns::Once,
         };
-        let association = match self.associations.peek(account) {
+        let association = match self.associations.peek(subject) {
             Known::Is(association) => Some(association),
             Known::None | Known::Refused(_) => None,
             // Not a reason to drop what was good when last heard of.
@@ -203,7 +203,7 @@ impl Answers for Broker {
     }
 
     fn credentials_at_once(&self, caller: &Caller, now: Moment) -> Option<Arc<Credentials>> {
-        let association = match self.associations.peek(caller.account()) {
+        let association = match self.associations.peek(caller.subject()) {
             Known::Is(association) => association,
             Known::None | Known::Refused(_) | Known::Unknown => return None,
         };
@@ -226,9 +226,9 @@ impl Answers for Broker {
     }
 }
 
-/// The accounts of the node's live pods, each with the association that its pods
-/// use, as far as known.
-type Used = HashMap<ServiceAccount, Use>;
+/// The accounts of the node's live pods, and the roles that pods name for
+/// themselves, each with the association that these pods use, as far as known.
+type Used = HashMap<Subject, Use>;
 
 struct Use {
     association: Option<Arc<Association>>,

@@ -51,7 +51,7 @@ pub struct Key {
 }
 
 /// By the account and pod alone: equal keys have equal ones, and an account has
-/// one association at a time.
+/// one association at a time, or a few where pods name roles for themselves.
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.account.hash(state);

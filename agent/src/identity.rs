@@ -22,6 +22,7 @@ pub mod lending;
 mod origin;
 pub mod paths;
 pub mod pods;
+mod seats;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
@@ -33,6 +34,7 @@ pub use origin::Origin;
 use paths::{Book, Change, Counts, Keeper, Kernel};
 use pods::PodIndex;
 pub use pods::{Caller, OptIn};
+pub use seats::Seat;
 use tokens::Tokens;
 use watch::{Client, Reader};
 

@@ -13,6 +13,7 @@ mod allowed;
 mod glob;
 mod session_name;
 mod session_tag;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use allowed::{AllowedRoles, Beyond, Malformed};
 pub use glob::{Glob, Rank};
 pub use session_name::{Field, Part, SessionName, is_in_session_names};
 pub use session_tag::{check_session_tag, check_session_tags};
+pub use subject::{OwnRole, Subject};
 
 /// Why a text is not the value that it claims to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

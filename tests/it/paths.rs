@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use credlet::identity::paths::{Change, Counts, Outcome, OutcomeLabels, Path, Port, Shown};
-use credlet::identity::{Error, Settings};
+use credlet::identity::paths::{Change, Counts, Outcome, OutcomeLabels, Path, Port, Shown, Way};
+use credlet::identity::{Error, OptIn, Seat, Settings};
 use credlet_tests::callers::{self, Callers};
 use credlet_tests::fake_kube::{FakeKube, Fault, Pod, Verb};
 use tokio::time::timeout;
@@ -265,4 +265,48 @@ async fn changes_that_were_missed_are_looked_up() {
     fixture.callers.kernel.tell(Change::Any);
     fixture.until(|counts| counts.unconfirmed == 1).await;
     assert_eq!(fixture.by(SECOND).await, unconfirmed());
+}
+
+#[tokio::test]
+async fn where_pods_sit_and_whether_they_opted_in_is_told_of_at_each_change() {
+    let fixture = Fixture::start().await;
+    let Fixture { kube, callers } = &fixture;
+    let until = async |wanted: &[(&str, Way, OptIn)]| {
+        let seat = |(address, way, imds): &(&str, Way, OptIn)| Seat {
+            address: ip(address),
+            way: *way,
+            imds: *imds,
+        };
+        let wanted: Vec<Seat> = wanted.iter().map(seat).collect();
+        let mut changes = callers.identity.changes();
+        let comes = async {
+            loop {
+                let mut seats = callers.identity.seats();
+                seats.sort_by_key(|seat| seat.address);
+                if seats == wanted {
+                    return;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        let came = timeout(PATIENCE, comes).await;
+        assert!(came.is_ok(), "{wanted:?} of {:?}", callers.identity.seats());
+    };
+    let at_first = (ADDRESS, Way::Link(FIRST), OptIn::Out);
+    until(&[at_first]).await;
+    kube.apply(pod("a").opted_in());
+    until(&[(ADDRESS, Way::Link(FIRST), OptIn::In)]).await;
+    kube.apply(pod("a"));
+    // Two at one address sit nowhere, and nobody sits at the node's own.
+    kube.apply(pod("c").addresses(["10.0.0.3"]));
+    kube.apply(pod("d").addresses(["10.0.0.3"]).opted_in());
+    let on_host = pod("e").addresses(["192.0.2.1"]).host_network();
+    kube.apply(on_host.opted_in());
+    kube.apply(pod("b").addresses(["10.0.0.2"]).opted_in());
+    until(&[at_first, ("10.0.0.2", Way::Hidden, OptIn::In)]).await;
+    callers.kernel.show(ip(ADDRESS), own(SECOND));
+    let at_second = (ADDRESS, Way::Unsure, OptIn::Out);
+    until(&[at_second, ("10.0.0.2", Way::Hidden, OptIn::In)]).await;
+    kube.delete("shop", "b");
+    until(&[at_second]).await;
 }

@@ -12,6 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::agent::rig::Rig;
 
+mod own;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 const ALL: [Kind; 4] = [
     Kind::Association,

@@ -14,8 +14,11 @@ use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, Vie
 use crate::config::Presence;
 use crate::model::{Association, Grant, Means, ServiceAccount, StsEndpoints};
 
+mod own;
 #[cfg(test)]
 mod tests;
+
+pub use own::OwnRoles;
 
 const NAME: &str = "annotation";
 
@@ -26,7 +29,7 @@ const EXCHANGE: &str = "credlet.dev/exchange";
 /// done with them here: the pod's own token is used, whose life is the pod's matter.
 const TOKEN_EXPIRATION: std::ops::RangeInclusive<u32> = 600..=86400;
 
-/// The service accounts that have pods here.
+/// The service accounts that have pods here, and what bounds their roles.
 pub struct Annotations {
     accounts: Shelf<ServiceAccount, Meta>,
     namespaces: Namespaces,
@@ -35,8 +38,20 @@ pub struct Annotations {
     presence: Presence,
 }
 
+/// The source, and what is to be done for it.
+pub struct Opened {
+    /// For metrics.
+    pub annotations: Arc<Annotations>,
+    /// What accounts are annotated with.
+    pub accounts: Watched<Annotations>,
+    /// What pods are.
+    pub pods: Watched<OwnRoles>,
+    /// Follows the accounts; returns only if that breaks.
+    pub tend: BoxFuture<'static, &'static str>,
+}
+
 impl Annotations {
-    /// The source, and what follows the accounts for it.
+    /// The source, for accounts and for pods, and what follows the accounts for it.
     pub fn open(
         client: Client,
         prefix: &str,
@@ -45,7 +60,7 @@ impl Annotations {
         namespaces: Namespaces,
         changes: Changes,
         losses: Losses,
-    ) -> (Arc<Self>, Watched<Self>, BoxFuture<'static, &'static str>) {
+    ) -> Opened {
         let accounts = Shelf::new("service accounts", Arc::clone(&changes), losses);
         let tend = accounts.clone().tend(client, Limits::default(), place);
         let annotations = Arc::new(Self {
@@ -55,8 +70,13 @@ impl Annotations {
             defaults,
             presence,
         });
-        let source = Watched::new(Arc::clone(&annotations), changes);
-        (annotations, source, tend.boxed())
+        let pods = Arc::new(OwnRoles(Arc::clone(&annotations)));
+        Opened {
+            accounts: Watched::new(Arc::clone(&annotations), Arc::clone(&changes)),
+            pods: Watched::new(pods, changes),
+            tend: tend.boxed(),
+            annotations,
+        }
     }
 
     /// How many accounts are known.
@@ -116,6 +136,8 @@ impl Annotations {
 }
 
 impl Declared for Annotations {
+    type Subject = ServiceAccount;
+
     const NAME: &'static str = NAME;
 
     fn look(&self, account: &ServiceAccount) -> Look {

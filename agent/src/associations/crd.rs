@@ -162,6 +162,8 @@ impl Crd {
 }
 
 impl Declared for Crd {
+    type Subject = ServiceAccount;
+
     const NAME: &'static str = NAME;
 
     fn look(&self, account: &ServiceAccount) -> Look {

@@ -1,6 +1,7 @@
 //! What all sources share that are lists of the API server's.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::HashMap;
@@ -62,25 +63,28 @@ pub(super) fn objects<O>(
 
 /// Lists of the API server's in which associations are declared.
 pub trait Declared: Send + Sync + 'static {
+    /// For whom.
+    type Subject: Clone + Eq + Hash + Send + Sync + 'static;
+
     /// The source's name.
     const NAME: &'static str;
 
     /// What the lists say.
-    fn look(&self, account: &ServiceAccount) -> Look;
+    fn look(&self, subject: &Self::Subject) -> Look;
 
     /// Begins to follow the lists that can say more.
-    fn want(&self, account: &ServiceAccount);
+    fn want(&self, subject: &Self::Subject);
 
-    /// Ends to follow what is of no use to these accounts.
-    fn retain(&self, accounts: &HashSet<ServiceAccount>);
+    /// Ends to follow what is of no use to these.
+    fn retain(&self, subjects: &HashSet<Self::Subject>);
 }
 
 /// Such a source. What was found is remembered until a list changes, so that a
 /// request costs no search.
-pub struct Watched<D> {
+pub struct Watched<D: Declared> {
     declared: Arc<D>,
     changes: Changes,
-    found: RwLock<HashMap<ServiceAccount, (u64, Look)>>,
+    found: RwLock<HashMap<D::Subject, (u64, Look)>>,
 }
 
 impl<D: Declared> Watched<D> {
@@ -93,37 +97,37 @@ impl<D: Declared> Watched<D> {
         }
     }
 
-    fn look(&self, account: &ServiceAccount) -> Look {
+    fn look(&self, subject: &D::Subject) -> Look {
         // Before the look: what changes meanwhile is looked at again.
         let at = *self.changes.borrow();
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, look)) = found.get(account)
+        if let Some((seen, look)) = found.get(subject)
             && *seen == at
         {
             return look.clone();
         }
         drop(found);
-        let look = self.declared.look(account);
+        let look = self.declared.look(subject);
         if !matches!(look, Look::Waiting) {
             let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
-            found.insert(account.clone(), (at, look.clone()));
+            found.insert(subject.clone(), (at, look.clone()));
         }
         look
     }
 }
 
-impl<D: Declared> Source for Watched<D> {
+impl<D: Declared> Source<D::Subject> for Watched<D> {
     fn find<'a>(
         &'a self,
-        account: &'a ServiceAccount,
+        subject: &'a D::Subject,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Arc<Association>>, Error>> {
         async move {
             let mut changes = self.changes.subscribe();
-            self.declared.want(account);
+            self.declared.want(subject);
             loop {
                 changes.mark_unchanged();
-                match self.look(account) {
+                match self.look(subject) {
                     Look::Is(association) => return Ok(Some(association)),
                     Look::None => return Ok(None),
                     Look::Refused(why) => return Err(Error::Refused(why)),
@@ -144,8 +148,8 @@ impl<D: Declared> Source for Watched<D> {
         .boxed()
     }
 
-    fn peek(&self, account: &ServiceAccount) -> Known {
-        match self.look(account) {
+    fn peek(&self, subject: &D::Subject) -> Known {
+        match self.look(subject) {
             Look::Is(association) => Known::Is(association),
             Look::None => Known::None,
             Look::Refused(why) => Known::Refused(why),
@@ -153,14 +157,14 @@ impl<D: Declared> Source for Watched<D> {
         }
     }
 
-    fn prefetch(&self, account: &ServiceAccount) {
-        self.declared.want(account);
+    fn prefetch(&self, subject: &D::Subject) {
+        self.declared.want(subject);
     }
 
-    fn retain(&self, accounts: &HashSet<ServiceAccount>) {
-        self.declared.retain(accounts);
+    fn retain(&self, subjects: &HashSet<D::Subject>) {
+        self.declared.retain(subjects);
         let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
-        found.retain(|account, _| accounts.contains(account));
+        found.retain(|subject, _| subjects.contains(subject));
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

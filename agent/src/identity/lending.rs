@@ -206,10 +206,10 @@ impl Lender {
 }
 
 impl Known {
-    /// Whether this very pod lives, as it was when it called.
+    /// Whether this very pod lives.
     fn has(&self, caller: &Caller) -> bool {
         match self.pods.as_ref().map(|pods| pods.resident(caller.pod())) {
-            Some(Resident::Live(_, resident)) => resident == caller,
+            Some(Resident::Live(_, resident)) => resident.is(caller),
             Some(Resident::Gone | Resident::Unknown) | None => false,
         }
     }

@@ -14,8 +14,8 @@ use futures::future::BoxFuture;
 pub(super) mod book;
 mod keeper;
 
-pub use book::Counts;
 pub(super) use book::{Book, Proof};
+pub use book::{Counts, Way};
 pub use keeper::{Keeper, Metrics, Outcome, OutcomeLabels};
 
 /// The way to a pod, as links of the node. A link that comes from inside a pod

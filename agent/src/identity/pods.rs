@@ -31,6 +31,10 @@ pub struct Report {
     pub network: Network,
     /// `status.phase` and `metadata.deletionTimestamp`.
     pub life: Life,
+    /// Two of `metadata.labels`.
+    pub imds: OptIn,
+    /// Of `metadata.annotations`, [`crate::model::OwnRole::ANNOTATION`].
+    pub own_role: String,
     /// `status.podIP` and `status.podIPs`.
     pub addresses: Vec<String>,
     /// `status.hostIPs`.

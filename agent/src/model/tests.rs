@@ -146,3 +146,22 @@ fn expired_credentials_have_no_time_left() {
     assert_eq!(credentials.left(end - minute), minute);
     assert_eq!(credentials.left(end + minute), Duration::ZERO);
 }
+
+#[test]
+fn of_a_text_that_is_too_long_for_a_role_no_role_is_left() {
+    let account = ServiceAccount::new("shop", "cart").unwrap();
+    let own = |text: &str| OwnRole::new(account.clone(), text);
+    let role = "arn:aws:iam::111122223333:role/cart";
+    assert_eq!(own(role).text(), role);
+    // Cut off after some letters, it would be one.
+    let long = format!(
+        "arn:aws{}:iam::111122223333:role/{}",
+        "-".repeat(900),
+        "a".repeat(200)
+    );
+    for text in [long, "ä".repeat(200_000)] {
+        let own = own(&text);
+        assert!(own.text().len() < 1100, "{}", own.text().len());
+        assert_eq!(own.text().parse::<RoleArn>(), Err(Invalid::RoleArn));
+    }
+}

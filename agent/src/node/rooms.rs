@@ -115,6 +115,7 @@ impl Rooms {
         supervisor.spawn("credentials", ended(scheduler));
 
         let associations = Associations::new(sources.all, config.allowed_roles.clone());
+        let associations = associations.naming(sources.own);
         let broker = Broker::new(
             identity.clone(),
             associations,

@@ -9,7 +9,7 @@ use super::supervise::Supervisor;
 use super::{Error, ended};
 use crate::apiserver::{Client, Limits};
 use crate::associations::Source;
-use crate::associations::annotation::Annotations;
+use crate::associations::annotation::{self, Annotations};
 use crate::associations::crd::Crd;
 use crate::associations::crd::status::Reporter;
 use crate::associations::eks::Eks;
@@ -21,11 +21,14 @@ use crate::associations::watched::Changes;
 use crate::aws::SdkConfig;
 use crate::clock::Clock;
 use crate::config::{AssociationSource, Config, StatusReports};
+use crate::model::OwnRole;
 
 /// The sources in order, and those that are looked at for metrics.
 #[derive(Default)]
 pub(super) struct Sources {
     pub(super) all: Vec<Box<dyn Source>>,
+    /// Of the roles that pods name for themselves.
+    pub(super) own: Option<Box<dyn Source<OwnRole>>>,
     pub(super) file: Option<File>,
     pub(super) crd: Option<Arc<Crd>>,
     pub(super) eks: Option<Eks>,
@@ -98,7 +101,7 @@ impl Sources {
                 AssociationSource::Annotation(presence) => {
                     names.push("annotation");
                     guards = true;
-                    let (annotation, source, task) = Annotations::open(
+                    let opened = Annotations::open(
                         client.clone(),
                         &config.annotation_prefix,
                         defaults.clone(),
@@ -107,9 +110,16 @@ impl Sources {
                         Arc::clone(&changes),
                         losses.clone(),
                     );
-                    supervisor.spawn("annotations", task);
-                    sources.all.push(Box::new(source));
-                    sources.annotation = Some(annotation);
+                    let annotation::Opened {
+                        annotations,
+                        accounts,
+                        pods,
+                        tend,
+                    } = opened;
+                    supervisor.spawn("annotations", tend);
+                    sources.all.push(Box::new(accounts));
+                    sources.own = Some(Box::new(pods));
+                    sources.annotation = Some(annotations);
                 }
             }
         }

@@ -1,8 +1,11 @@
 //! The pods that the stand-in serves, in the JSON of the Kubernetes API.
 
+use credlet::model::OwnRole;
 use serde_json::{Value, json};
 
 use super::NODE;
+
+const OPTS_IN: &str = "gkemulticloud.googleapis.com/aws-imds-emulator-enabled";
 
 /// A running pod of the node [`NODE`], of the account `default`, without an address.
 #[derive(Clone, Debug)]
@@ -68,6 +71,16 @@ impl Pod {
     /// Marks the pod as terminating.
     pub fn terminating(self) -> Self {
         self.edit(|pod| pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into())
+    }
+
+    /// Has the pod ask for instance metadata as GKE on AWS does it.
+    pub fn opted_in(self) -> Self {
+        self.edit(|pod| pod["metadata"]["labels"][OPTS_IN] = "True".into())
+    }
+
+    /// Has the pod name a role for itself, which counts if it has opted in.
+    pub fn names(self, role: &str) -> Self {
+        self.edit(|pod| pod["metadata"]["annotations"][OwnRole::ANNOTATION] = role.into())
     }
 
     /// Changes anything, for pods that no API server would serve.

@@ -14,6 +14,9 @@ use crate::model::PodUid;
 
 #[cfg(test)]
 mod tests;
+mod way;
+
+pub use way::Way;
 
 /// How long after the watch told of a pod's address its path may still be
 /// learnt without asking the API server: a neighbour takes that long to answer.

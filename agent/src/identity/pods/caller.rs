@@ -1,7 +1,7 @@
 //! Who a pod is.
 
 use super::{Flaw, Report};
-use crate::model::{PodName, PodUid, ServiceAccount};
+use crate::model::{OwnRole, PodName, PodUid, ServiceAccount, Subject};
 
 /// Whether a pod has asked for instance metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -18,26 +18,36 @@ pub enum OptIn {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     pod: PodName,
-    account: ServiceAccount,
+    subject: Subject,
     imds: OptIn,
 }
 
 impl Caller {
     pub(super) fn of(report: &Report) -> Result<Self, Flaw> {
+        let pod = PodName {
+            uid: PodUid::new(&report.uid)?,
+            name: report.name.as_str().into(),
+        };
+        let account = ServiceAccount::new(&report.namespace, &report.account)?;
+        let subject = match (report.imds, report.own_role.trim()) {
+            (OptIn::Out, _) | (OptIn::In, "") => Subject::Account(account),
+            (OptIn::In, text) => Subject::Own(OwnRole::new(account, text)),
+        };
         Ok(Self {
-            pod: PodName {
-                uid: PodUid::new(&report.uid)?,
-                name: report.name.as_str().into(),
-            },
-            account: ServiceAccount::new(&report.namespace, &report.account)?,
-            imds: OptIn::default(),
+            pod,
+            subject,
+            imds: report.imds,
         })
     }
 
-    /// The pod that this process is in: the process answers nobody else.
+    /// The pod that this process is in: the process answers nobody else, and
+    /// that it is there is what opts in to instance metadata.
     pub fn own(pod: PodName, account: ServiceAccount) -> Self {
-        let imds = OptIn::In;
-        Self { pod, account, imds }
+        Self {
+            pod,
+            subject: Subject::Account(account),
+            imds: OptIn::In,
+        }
     }
 
     /// The calling pod.
@@ -57,11 +67,27 @@ impl Caller {
 
     /// Its service account.
     pub fn account(&self) -> &ServiceAccount {
-        &self.account
+        self.subject.account()
+    }
+
+    /// Whom its role is given to: its account or, if it has opted in to instance
+    /// metadata and names a role for itself, that.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     /// Whether it has asked for instance metadata.
     pub fn imds(&self) -> OptIn {
         self.imds
+    }
+
+    /// Whether the other is this pod, whatever has changed of it since.
+    pub fn is(&self, other: &Self) -> bool {
+        let Self {
+            pod,
+            subject,
+            imds: _,
+        } = self;
+        *pod == other.pod && subject.account() == other.account()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::model::ServiceAccount;
+use crate::model::{OwnRole, ServiceAccount, Subject};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -217,6 +217,54 @@ fn when_a_report_is_of_is_kept_and_is_no_change() {
         panic!("one pod owns it");
     };
     assert_eq!(pod.as_of(), as_of);
+}
+
+#[test]
+fn a_pod_that_opts_in_or_out_is_the_same_pod_and_known_so_at_once() {
+    let mut index = index([pod("a", &["10.0.0.1"])]);
+    let labelled = Report {
+        imds: OptIn::In,
+        ..pod("a", &["10.0.0.1"])
+    };
+    let caller = |index: &PodIndex| match index.owner(ip("10.0.0.1")) {
+        Owner::Pod(_, caller) => caller.clone(),
+        other => panic!("{other:?}"),
+    };
+    let before = caller(&index);
+    assert_eq!(before.imds(), OptIn::Out);
+    assert_eq!(index.apply(labelled.clone()), Outcome::Changed);
+    assert_eq!(index.apply(labelled.clone()), Outcome::Same);
+    assert_eq!(caller(&index).imds(), OptIn::In);
+    let annotated = Report {
+        own_role: "arn".into(),
+        ..labelled
+    };
+    assert_eq!(index.apply(annotated.clone()), Outcome::Changed);
+    assert_eq!(index.apply(annotated), Outcome::Same);
+    assert!(caller(&index).is(&before));
+    assert_eq!(resident(&index, "uid-of-a"), "live");
+    assert_eq!(index.apply(pod("a", &["10.0.0.1"])), Outcome::Changed);
+    assert_eq!(caller(&index).imds(), OptIn::Out);
+}
+
+#[test]
+fn a_role_that_a_pod_names_for_itself_counts_only_if_it_has_opted_in() {
+    let account = ServiceAccount::new("shop", "cart").unwrap();
+    let subject = |imds, text: &str| {
+        let index = index([Report {
+            imds,
+            own_role: text.into(),
+            ..pod("a", &["10.0.0.1"])
+        }]);
+        let caller = index.callers().next().expect("it is the one");
+        assert_eq!(*caller.account(), account);
+        caller.subject().clone()
+    };
+    let own = Subject::Own(OwnRole::new(account.clone(), "arn"));
+    let none = Subject::Account(account.clone());
+    assert_eq!(subject(OptIn::In, " arn "), own);
+    assert_eq!(subject(OptIn::In, " "), none);
+    assert_eq!(subject(OptIn::Out, "arn"), none);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::Which;
-use crate::identity::pods::{Life, Network, Report};
+use crate::identity::pods::{Life, Network, OptIn, Report};
 
 /// An address as it can be written, and as it is meant. The last two are the node's.
 const ADDRESSES: [(&str, &str); 10] = [
@@ -99,6 +99,8 @@ impl Object {
             addresses: self.addresses.iter().map(written).collect(),
             node_addresses: vec!["192.0.2.1".to_owned(), "fd00::a".to_owned()],
             as_of: None,
+            imds: OptIn::Out,
+            own_role: String::new(),
         }
     }
 

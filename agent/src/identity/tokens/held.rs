@@ -73,7 +73,7 @@ impl Shelf {
             .entry(caller.pod().clone())
             .or_insert_with(|| OfPod::of(caller));
         // A UID is one pod's, but it is the API server that says so.
-        if of_pod.caller != *caller {
+        if !of_pod.caller.is(caller) {
             *of_pod = OfPod::of(caller);
         }
         let tokens = &mut of_pod.tokens;

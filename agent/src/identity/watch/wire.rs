@@ -1,7 +1,7 @@
 //! Pods in the JSON of the Kubernetes API, taken as they come.
 //!
 //! Not `k8s_openapi`'s `Pod`: one pod that does not fit that type would fail
-//! the list of all, and every pod would be held whole to read eight fields.
+//! the list of all, and every pod would be held whole to read a few fields.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::apiserver::Object;
-use crate::identity::pods::{Life, Network, Report};
+use crate::identity::pods::{Life, Network, OptIn, Report};
+use crate::model::OwnRole;
+
+#[cfg(test)]
+mod tests;
 
 /// What is kept of a pod's object. Any JSON makes one: what is missing, or of
 /// another type, is empty or unclear, for the index to judge.
@@ -61,6 +65,16 @@ impl From<Value> for PodObject {
                 (Some(_) | None, Value::Null) => Life::Live,
                 (Some(_) | None, _) => Life::Terminating,
             },
+            imds: opt_in(&metadata["labels"]),
+            own_role: match &metadata["annotations"][OwnRole::ANNOTATION] {
+                Value::Null => String::new(),
+                Value::String(role) => role.clone(),
+                // No role, and not to be passed over as if there were none.
+                other
+                @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    other.to_string()
+                }
+            },
             addresses,
             node_addresses: ips(&status["hostIPs"]),
             as_of: latest(status),
@@ -76,6 +90,27 @@ impl From<Value> for PodObject {
 impl<'de> Deserialize<'de> for Report {
     fn deserialize<D: Deserializer<'de>>(object: D) -> Result<Self, D::Error> {
         PodObject::deserialize(object).map(|pod| pod.report)
+    }
+}
+
+/// The labels by which a pod asks for instance metadata, with their values. GKE
+/// on AWS takes `True` and no other spelling, and so do pods that it left out.
+const OPTS_IN: [(&str, &str); 2] = [
+    (
+        "gkemulticloud.googleapis.com/aws-imds-emulator-enabled",
+        "True",
+    ),
+    ("credlet.dev/imds", "enabled"),
+];
+
+fn opt_in(labels: &Value) -> OptIn {
+    if OPTS_IN
+        .iter()
+        .any(|(label, value)| labels[*label] == *value)
+    {
+        OptIn::In
+    } else {
+        OptIn::Out
     }
 }
 

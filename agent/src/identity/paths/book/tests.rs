@@ -86,6 +86,29 @@ async fn the_path_that_is_shown_when_the_owner_is_told_is_the_owner_s() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_way_to_an_address_is_sure_while_what_was_learnt_is_shown() {
+    let way = |book: &Book, pod: &str| book.way(ip(ADDRESS), &uid(pod));
+    for (shown, sure) in [
+        (own(10), Way::Link(10)),
+        // What comes in by a bridge comes in by it, not by one of its ports.
+        (bridged(10), Way::Link(5)),
+        (Shown::Hidden, Way::Hidden),
+        (Shown::Unresolved, Way::Unsure),
+    ] {
+        let (pods, mut book) = learnt(shown);
+        assert_eq!(way(&book, "a"), sure);
+        assert_eq!(way(&book, "b"), Way::Unsure);
+        book.see(&pods, ip(ADDRESS), own(11), ALWAYS);
+        let sure = match sure {
+            // It took a while to be shown at all.
+            Way::Unsure => Way::Link(11),
+            Way::Link(_) | Way::Hidden => Way::Unsure,
+        };
+        assert_eq!(way(&book, "a"), sure);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_owner_does_not_inherit_the_path() {
     let (_, mut book) = learnt(own(10));
     let pods = index([pod("b", &[ADDRESS], None)]);

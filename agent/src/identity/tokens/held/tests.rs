@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use super::*;
-use crate::identity::pods::{Owner, PodIndex, Report};
+use crate::identity::pods::{OptIn, Owner, PodIndex, Report};
 
 const AWS: &str = "sts.amazonaws.com";
 
 fn caller(name: &str, account: &str) -> Caller {
+    labelled(name, account, OptIn::Out)
+}
+
+fn labelled(name: &str, account: &str, imds: OptIn) -> Caller {
     let mut index = PodIndex::default();
     index.apply(Report {
         namespace: "shop".into(),
@@ -15,6 +19,7 @@ fn caller(name: &str, account: &str) -> Caller {
         uid: format!("uid-of-{name}"),
         account: account.into(),
         addresses: vec!["10.0.0.1".into()],
+        imds,
         ..Report::default()
     });
     match index.owner("10.0.0.1".parse().unwrap()) {
@@ -95,6 +100,14 @@ fn the_same_uid_with_another_account_inherits_nothing() {
     put(&shelf, &caller("a", "cart"), AWS, 300);
     put(&shelf, &caller("a", "reports"), "another", 300);
     assert_eq!(found(&shelf, None, |_| true), None);
+}
+
+#[test]
+fn a_pod_whose_labels_change_keeps_its_tokens() {
+    let shelf = Shelf::default();
+    put(&shelf, &caller("a", "cart"), AWS, 300);
+    put(&shelf, &labelled("a", "cart", OptIn::In), "another", 300);
+    assert!(found(&shelf, None, |_| true).is_some());
 }
 
 #[test]

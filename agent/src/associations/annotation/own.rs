@@ -1,0 +1,60 @@
+//! Roles that pods name for themselves, as they do for GKE's emulator of instance
+//! metadata.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Annotations, NAME};
+use crate::associations::watched::{Declared, Look, objects};
+use crate::model::{Association, Grant, Means, OwnRole};
+
+/// The source `annotation`, as far as pods are concerned.
+///
+/// Such a role is had for a token of the pod's account alone, so that AWS judges
+/// who may have it: whoever may only create pods must not choose among the roles
+/// that the agent itself may assume.
+pub struct OwnRoles(pub(super) Arc<Annotations>);
+
+impl Declared for OwnRoles {
+    type Subject = OwnRole;
+
+    const NAME: &'static str = NAME;
+
+    fn look(&self, own: &OwnRole) -> Look {
+        let Annotations {
+            accounts,
+            namespaces,
+            prefix: _,
+            defaults,
+            presence,
+        } = &*self.0;
+        let account = own.account();
+        // Where the source is off, what pods say is as if it were not there.
+        let on = accounts.look(account, |state| objects(state, *presence).map(drop));
+        if let Err(look) = on {
+            return look;
+        }
+        let role = match own.text().parse() {
+            Ok(role) => role,
+            Err(invalid) => {
+                let why = format!("the pod's annotation {}: {invalid}", OwnRole::ANNOTATION);
+                return Look::unusable(account, NAME, why);
+            }
+        };
+        let means = Means::WebIdentity {
+            audience: Arc::clone(&defaults.audience),
+        };
+        let grant = Grant {
+            means,
+            ..Grant::of(role)
+        };
+        namespaces.guard(account, NAME, Arc::new(Association::Role(grant)))
+    }
+
+    fn want(&self, own: &OwnRole) {
+        self.0.want(own.account());
+    }
+
+    /// The lists are the accounts', whose source ends to follow them.
+    fn retain(&self, _: &HashSet<OwnRole>) {}
+}
