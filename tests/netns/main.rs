@@ -8,3 +8,4 @@ mod network;
 mod paths;
 mod pods;
 mod reuse;
+mod sidecar;
