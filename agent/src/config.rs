@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
-pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Placement};
+pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 use self::sidecar::Sidecar;
 use self::sources::sources;

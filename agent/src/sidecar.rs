@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::aws::pod::Signer;
 use crate::aws::{self, SdkConfig};
 use crate::clock::Clock;
+use crate::config::Imds;
 use crate::config::sidecar::{Account, Container, Exchange, Sidecar as Config};
 use crate::credentials::Vault;
 use crate::credentials::exchanges::Exchanges;
@@ -24,7 +25,7 @@ use crate::model::{Invalid, PodName, PodUid, ServiceAccount};
 use crate::node::ops::{self, Desk};
 use crate::node::supervise::{self, Supervisor};
 use crate::node::{ended, kernel, open_files, stop_signal, usable};
-use crate::serve::{self, BindError, Door, Limits, Listeners, Prefer};
+use crate::serve::{self, BindError, Door, Limits, Listeners, Metadata, Prefer};
 
 mod file;
 mod own;
@@ -151,9 +152,13 @@ impl Sidecar {
             supervisor.spawn("role", follower.run(Arc::clone(&own)));
         }
 
+        let metadata = Metadata::new(Imds {
+            versions: config.imds_versions,
+            ..Imds::default()
+        });
         let leave = CancellationToken::new();
         let serving = tokio::spawn(serve::run(
-            vec![(Door::Container, doors)],
+            vec![(Door::Both(Arc::new(metadata)), doors)],
             kernel::ingress,
             Arc::clone(&own) as _,
             limits,

@@ -27,7 +27,7 @@ const ROLE: &str = "arn:aws:iam::111122223333:role/pods/cart";
 /// Serves the pods of a place's node.
 pub(crate) struct Rig {
     /// Knows a role for the account `cart` of the place.
-    _aws: FakeAws,
+    aws: FakeAws,
     door: SocketAddr,
     stop: oneshot::Sender<()>,
     agent: JoinHandle<Result<(), node::Error>>,
@@ -68,7 +68,7 @@ impl Rig {
             let _ = stopped.await;
         }));
         Self {
-            _aws: aws,
+            aws,
             door,
             stop,
             agent,
@@ -95,6 +95,12 @@ impl Rig {
         };
         let (answer, _) = tokio::join!(exchange, connection);
         answer.expect("an answer")
+    }
+
+    /// The role of an answer's credentials.
+    pub(crate) fn role_of(&self, answer: &Answer) -> String {
+        let role = self.aws.role_of(&answer.field("AccessKeyId"));
+        role.expect("issued by the rig's AWS")
     }
 
     /// Ends the agent, which must go well.

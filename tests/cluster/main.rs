@@ -11,6 +11,7 @@ mod events;
 mod follower;
 mod manifests;
 mod outage;
+mod own_roles;
 mod permissions;
 mod place;
 mod process;

@@ -88,6 +88,14 @@ impl Place {
         annotated.expect("an annotation");
     }
 
+    /// As `kubectl label` and `annotate` do.
+    pub(crate) async fn mark_pod(&self, name: &str, metadata: Value) {
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let pods = self.pods();
+        let marked = pods.patch(name, &PatchParams::default(), &patch).await;
+        marked.expect("a pod");
+    }
+
     /// Creates a pod of `cart` that waits for this node's kubelet. Returns its UID.
     pub(crate) async fn add_pod(&self, name: &str) -> String {
         self.add_pod_as(name, json!({"nodeName": self.node})).await

@@ -56,6 +56,7 @@ const KEPT_TO: [(&str, &[&str]); 11] = [
         ".expose()",
         &[
             "serve/wire.rs",
+            "serve/wire/",
             "credentials/eks_auth.rs",
             "credentials/web_identity.rs",
         ],

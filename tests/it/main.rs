@@ -14,6 +14,7 @@ mod metrics;
 mod paths;
 mod readme;
 mod sidecar;
+mod sidecar_manifests;
 mod sources;
 mod tokens;
 mod upstream;

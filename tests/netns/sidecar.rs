@@ -238,3 +238,24 @@ async fn a_sidecar_that_its_own_environment_names_does_not_wait_for_itself() {
     assert_eq!(answer.status, 503);
     assert_eq!(shop.aws.calls(), []);
 }
+
+#[tokio::test]
+async fn a_client_that_knows_only_the_first_version_of_instance_metadata_gets_the_same() {
+    const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+    let shop = Shop::open().await;
+    let _sidecar = shop.served().await;
+    let door: SocketAddr = "169.254.169.254:80".parse().expect("an address");
+    let get = async |path: String| {
+        let from = Ipv4Addr::UNSPECIFIED.into();
+        let got = (shop.lone.pod.ns).run(async move || client::get(from, door, &path).await);
+        timeout(PATIENCE, got).await.expect("an answer in time")
+    };
+    let name = get(ROLES.to_owned()).await.text();
+    assert_eq!(name, "checkout");
+    let answer = get(format!("{ROLES}{name}")).await;
+    assert_eq!(answer.field("Code"), "Success", "{}", answer.text());
+    let same = ask(&shop.lone.pod.ns, "169.254.170.23:80").await;
+    for field in ["AccessKeyId", "SecretAccessKey", "Token", "Expiration"] {
+        assert_eq!(answer.field(field), same.field(field), "{field}");
+    }
+}

@@ -75,3 +75,17 @@ async fn at_its_own_address_each_sdk_asks_the_container_endpoint() {
     ])
     .await;
 }
+
+#[tokio::test]
+async fn on_loopback_each_sdk_asks_for_instance_metadata_where_that_is_said_to_be() {
+    let shop = Shop::on_loopback().await;
+    let uri = "http://127.0.0.1:8181/";
+    shop.each_sdk_gets_the_role(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", uri)])
+        .await;
+}
+
+#[tokio::test]
+async fn after_a_set_up_each_sdk_finds_instance_metadata_with_nothing_configured() {
+    let shop = Shop::set_up().await;
+    shop.each_sdk_gets_the_role(&[]).await;
+}

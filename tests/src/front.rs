@@ -17,7 +17,9 @@ use credlet::broker::Broker;
 use credlet::clock::Clock;
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
 use credlet::identity::paths::{Path, Port, Shown};
-use credlet::model::{Association, Credentials, Grant, Secret, ServiceAccount, SessionScope};
+use credlet::model::{
+    Association, AssumedRole, Credentials, Grant, Secret, ServiceAccount, SessionScope,
+};
 use credlet::serve::{self, Door, Limits, Listeners, Prefer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -207,7 +209,14 @@ fn credentials(account: &ServiceAccount) -> Credentials {
         Secret::new("k".repeat(40)),
         Secret::new(format!("{account}:{}", "t".repeat(800))),
         SystemTime::now() + Duration::from_hours(1),
-        "123456789012".into(),
+        AssumedRole::new(
+            &format!(
+                "arn:aws:sts::123456789012:assumed-role/{}/session",
+                account.name()
+            ),
+            "AROAEXAMPLE:session",
+        )
+        .expect("a session of a role"),
     )
 }
 

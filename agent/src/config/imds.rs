@@ -52,10 +52,53 @@ pub enum Passthrough {
 /// Where the node is, as far as that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// `placement/region`.
-    pub region: Option<String>,
-    /// `placement/availability-zone`.
-    pub zone: Option<String>,
-    /// `placement/availability-zone-id`.
-    pub zone_id: Option<String>,
+    region: Option<String>,
+    zone: Option<String>,
+    zone_id: Option<String>,
+}
+
+/// A part of where the node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `region`.
+    Region,
+    /// `availability-zone`.
+    Zone,
+    /// `availability-zone-id`.
+    ZoneId,
+}
+
+impl Place {
+    /// As instance metadata calls it.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "region" => Some(Self::Region),
+            "availability-zone" => Some(Self::Zone),
+            "availability-zone-id" => Some(Self::ZoneId),
+            _ => None,
+        }
+    }
+}
+
+impl Placement {
+    /// What is set of that part.
+    pub fn get(&self, place: Place) -> Option<&str> {
+        match place {
+            Place::Region => self.region.as_deref(),
+            Place::Zone => self.zone.as_deref(),
+            Place::ZoneId => self.zone_id.as_deref(),
+        }
+    }
+
+    /// With that part set.
+    #[must_use]
+    pub fn with(mut self, place: Place, name: &str) -> Self {
+        let name = Some(name.to_owned());
+        match place {
+            Place::Region => self.region = name,
+            Place::Zone => self.zone = name,
+            Place::ZoneId => self.zone_id = name,
+        }
+        self
+    }
 }

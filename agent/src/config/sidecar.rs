@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::session_duration;
-use super::{Error, LinkKind, Log, LogFormat, LogLevel, Network, usage};
+use super::{Error, ImdsVersions, LinkKind, Log, LogFormat, LogLevel, Network, usage};
 use crate::model::{Field, Part, RoleArn, ServiceAccount, SessionName, StsEndpoints};
 
 #[cfg(test)]
@@ -32,6 +32,8 @@ pub struct Sidecar {
     pub exchange: Exchange,
     /// Whose pod it is.
     pub account: Account,
+    /// Which versions of instance metadata are spoken.
+    pub imds_versions: ImdsVersions,
     /// What sessions are called; `None`: after their service account.
     pub session_name: Option<SessionName>,
     /// How long a session lives.
@@ -112,6 +114,9 @@ pub(super) struct SidecarArgs {
     /// The pod's service account, NAMESPACE/NAME [default: the token's]
     #[arg(long, env = "CREDLET_SERVICE_ACCOUNT", value_parser = account)]
     service_account: Option<ServiceAccount>,
+    /// Answer no request for instance metadata without a session token
+    #[arg(long, env = "CREDLET_IMDS_REQUIRE_V2")]
+    imds_require_v2: bool,
     /// What sessions are called: a text with {namespace}, {serviceAccount}, {pod}
     /// [default: {namespace}.{serviceAccount}]
     #[arg(long, env = "CREDLET_SESSION_NAME")]
@@ -160,6 +165,7 @@ impl TryFrom<SidecarArgs> for Sidecar {
             exchange,
             token_file,
             service_account,
+            imds_require_v2,
             session_name,
             session_duration,
             sts_regional_endpoints,
@@ -201,6 +207,7 @@ impl TryFrom<SidecarArgs> for Sidecar {
             role: role(role_arn, role_arn_file)?,
             exchange,
             account,
+            imds_versions: imds_require_v2.into(),
             session_name,
             session_duration,
             sts_endpoints: sts_regional_endpoints,

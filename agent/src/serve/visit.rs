@@ -86,7 +86,10 @@ impl Visit {
                 let peer = self.origin.peer();
                 tracing::debug!(%peer, %refusal, "refused");
                 counted.refused(status.as_u16(), reason, arrived.elapsed());
-                wire::refusal(&refusal)
+                match kind {
+                    Kind::Container => wire::refusal(&refusal),
+                    Kind::Imds => wire::imds::refusal(&refusal),
+                }
             }
         };
         if house.leaving.load(Ordering::Relaxed) || !is_whole {
@@ -99,13 +102,11 @@ impl Visit {
     /// Who calls: at once if that is known, as it is for nearly all requests.
     pub(super) async fn caller(&self, token: Option<&str>, now: Moment) -> Result<Caller, Refusal> {
         let answers = &self.house.answers;
-        match answers.caller_at_once(&self.origin, token, now) {
-            Some(caller) => Ok(caller),
-            None => {
-                let deadline = now.at + self.house.limits.answer;
-                in_time(deadline, answers.caller(&self.origin, token, deadline)).await
-            }
+        if let Some(caller) = answers.caller_at_once(&self.origin, token, now) {
+            return Ok(caller);
         }
+        let deadline = now.at + self.house.limits.answer;
+        in_time(deadline, answers.caller(&self.origin, token, deadline)).await
     }
 
     /// What the caller gets: at once if that is there, as it is for nearly all
@@ -116,13 +117,11 @@ impl Visit {
         now: Moment,
     ) -> Result<Arc<Credentials>, Refusal> {
         let answers = &self.house.answers;
-        match answers.credentials_at_once(caller, now) {
-            Some(credentials) => Ok(credentials),
-            None => {
-                let deadline = now.at + self.house.limits.answer;
-                in_time(deadline, answers.credentials(caller, deadline)).await
-            }
+        if let Some(credentials) = answers.credentials_at_once(caller, now) {
+            return Ok(credentials);
         }
+        let deadline = now.at + self.house.limits.answer;
+        in_time(deadline, answers.credentials(caller, deadline)).await
     }
 }
 
