@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::cache::FETCH_TIMEOUT;
 use crate::causes::causes;
 
+pub mod pod;
 #[cfg(test)]
 mod tests;
 mod whereabouts;

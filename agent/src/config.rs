@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, ImdsArgs, NetsetupArgs, PassthroughName, RunArgs, Verb};
+use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
+pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
+use self::sidecar::Sidecar;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
@@ -20,7 +22,9 @@ use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_
 mod args;
 mod exchange;
 mod imds;
+mod log;
 mod network;
+pub mod sidecar;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -35,6 +39,10 @@ pub enum Command {
     Netsetup(Network, NetsetupAction),
     /// See to the trust policy of a role, and end.
     TrustPolicy(Box<TrustPolicy>),
+    /// Serve the pod that this process is in.
+    Sidecar(Box<Sidecar>),
+    /// Give this pod's `lo` what a sidecar listens on, and end.
+    SidecarSetup(Network),
     /// Print the version and end.
     Version,
 }
@@ -121,39 +129,6 @@ pub enum IdentityMode {
     Both,
 }
 
-/// How logs look.
-#[derive(Clone, Copy, Debug)]
-pub struct Log {
-    /// One JSON object or one line of text each.
-    pub format: LogFormat,
-    /// The least severe that is written.
-    pub level: LogLevel,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For reading on a terminal.
-    Text,
-}
-
-/// The least severe event that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// What needs somebody.
-    Error,
-    /// What may soon.
-    Warn,
-    /// What an operator wants to know.
-    Info,
-    /// What a developer wants to know.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
 /// Why there is no [`Command`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -179,6 +154,8 @@ impl Command {
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Sidecar(args) if args.setup => Ok(Self::SidecarSetup(args.network())),
+            Verb::Sidecar(args) => Ok(Self::Sidecar(Box::new(Sidecar::try_from(*args)?))),
             Verb::Version => Ok(Self::Version),
         }
     }

@@ -26,6 +26,7 @@
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
+//! | [`sidecar`] | the same for one pod, inside it |
 //! | [`tools`] | what people run by hand |
 
 #![forbid(unsafe_code)]
@@ -44,4 +45,5 @@ pub mod identity;
 pub mod model;
 pub mod node;
 pub mod serve;
+pub mod sidecar;
 pub mod tools;

@@ -17,7 +17,7 @@ use crate::identity::watch::{self, Client};
 use crate::serve::{self, BindError, Door, Listeners, Metadata, Prefer};
 
 mod counters;
-mod kernel;
+pub(crate) mod kernel;
 mod metrics;
 pub mod network;
 pub mod ops;
@@ -97,20 +97,25 @@ pub struct Agent {
 
 /// Serves this node until SIGTERM or SIGINT, and then drains.
 pub async fn run(config: Config) -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    let stop = stop_signal()?;
     let outside = Outside {
         api_server: watch::connect(config.kubeconfig.as_deref()).await?,
         aws: aws::load().await?,
         clock: Clock::system(),
     };
     Agent::start(config, outside).await?.run(stop).await
+}
+
+/// Resolves when the process is asked to end, by SIGTERM or SIGINT.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 impl Agent {
@@ -197,22 +202,19 @@ impl Agent {
 
     /// Goes on until `stop`, then drains: returns when every accepted request
     /// has its answer, a few seconds later at most.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        tokio::select! {
-            failure = self.supervisor.failure() => return Err(failure.into()),
-            ended = &mut self.doors => return Err(supervise::Error::of("front doors", &ended).into()),
-            () = stop => {}
-        }
-        tracing::info!("credlet leaves: it answers what it has accepted");
-        self.readiness.close(Gate::Doors);
-        self.leave.cancel();
-        tokio::select! {
-            failure = self.supervisor.failure() => Err(failure.into()),
-            ended = &mut self.doors => match ended {
-                Ok(()) => Ok(()),
-                Err(_) => Err(supervise::Error::of("front doors", &ended).into()),
-            },
-        }
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self {
+            addresses: _,
+            readiness,
+            supervisor,
+            doors,
+            leave,
+        } = self;
+        let leave = || {
+            readiness.close(Gate::Doors);
+            leave.cancel();
+        };
+        Ok(supervisor.serve(doors, stop, leave).await?)
     }
 }
 
@@ -255,7 +257,7 @@ impl Ports {
 }
 
 /// For tasks that have nothing to say about their end.
-async fn ended(task: impl Future<Output = ()>) -> &'static str {
+pub(crate) async fn ended(task: impl Future<Output = ()>) -> &'static str {
     task.await;
     "nothing was left to do"
 }
@@ -268,7 +270,7 @@ async fn when_synced(identity: Identity, readiness: Readiness) -> Infallible {
 }
 
 /// The soft limit; the start of the process has raised it.
-fn open_files() -> usize {
+pub(crate) fn open_files() -> usize {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
@@ -282,7 +284,7 @@ fn speakable(hosts: &[IpAddr]) -> Vec<IpAddr> {
 
 /// The hosts without the IPv6 ones that this node cannot have: a kernel without
 /// IPv6, or a node where it is disabled, is served over IPv4.
-fn usable(hosts: &[IpAddr]) -> Vec<IpAddr> {
+pub(crate) fn usable(hosts: &[IpAddr]) -> Vec<IpAddr> {
     let (usable, absent): (Vec<_>, Vec<_>) = hosts
         .iter()
         .partition(|host| host.is_ipv4() || UdpSocket::bind((**host, 0)).is_ok());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms, each knowing only those to its left; rooms in one group do not
 /// know each other.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["model", "causes"],
     &["clock", "config"],
     &["cache"],
@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 9] = [
     &["broker"],
     &["serve"],
     &["node"],
+    &["sidecar"],
     &["main"],
 ];
 

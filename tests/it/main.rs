@@ -14,6 +14,8 @@ mod manifests;
 mod metrics;
 mod paths;
 mod readme;
+mod sidecar;
+mod sidecar_manifests;
 mod sources;
 mod tokens;
 mod upstream;

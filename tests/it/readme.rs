@@ -44,17 +44,20 @@ fn variables(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_settings_are_those_of_the_program_each_with_its_variable() {
-    let section = README
-        .split("## Settings")
-        .nth(1)
-        .expect("a section on settings");
-    let table: String = section
-        .lines()
-        .filter(|line| line.starts_with("| `--"))
-        .collect();
-    let help = help("run").replace("--help", "");
-    assert_eq!(flags(&table), flags(&help));
-    assert_eq!(variables(&table), variables(&help));
+    for (verb, from, to) in [
+        ("run", "## Settings", "## The sidecar"),
+        ("sidecar", "## The sidecar", "## What a pod gets"),
+    ] {
+        let section = README.split(from).nth(1).expect("a section on settings");
+        let section = section.split(to).next().expect("split yields at least one");
+        let table: String = section
+            .lines()
+            .filter(|line| line.starts_with("| `--"))
+            .collect();
+        let help = help(verb).replace("--help", "");
+        assert_eq!(flags(&table), flags(&help), "{verb}");
+        assert_eq!(variables(&table), variables(&help), "{verb}");
+    }
 }
 
 #[test]
@@ -64,7 +67,7 @@ fn every_flag_that_the_readme_names_anywhere_exists() {
     let is_ours = |line: &&str| !others.iter().any(|other| line.contains(other));
     let ours = README.lines().filter(is_ours);
     let text: String = ours.collect::<Vec<_>>().join("\n");
-    let known = help("run") + &help("netsetup");
+    let known = help("run") + &help("netsetup") + &help("sidecar");
     for flag in flags(&text) {
         assert!(flags(&known).contains(flag), "{flag}");
     }

@@ -9,3 +9,4 @@ mod network;
 mod paths;
 mod pods;
 mod reuse;
+mod sidecar;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::sidecar::SidecarArgs;
 use super::trust_policy::TrustPolicyArgs;
 use super::{
     Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
@@ -33,6 +34,8 @@ pub(super) enum Verb {
     Netsetup(NetsetupArgs),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
+    /// Serve AWS credentials to the pod that this is a container of
+    Sidecar(Box<SidecarArgs>),
     /// Print the version
     Version,
 }
@@ -266,7 +269,7 @@ fn session_tag(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn session_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn session_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "not a duration from 30m to 12h".to_owned();
     let duration = duration(text).map_err(|_| wrong())?;
     if !SESSION_DURATION.contains(&duration) || duration.subsec_nanos() != 0 {

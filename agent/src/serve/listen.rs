@@ -101,7 +101,8 @@ impl Listeners {
         prefer: Prefer,
         stall: Duration,
     ) -> Result<Self, BindError> {
-        Self::bind_as(Owner::Node, hosts, port, prefer, stall)
+        let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port));
+        Self::bind_each(addresses, prefer, stall)
     }
 
     /// The same for addresses that are others', where the node's rules and routes
@@ -112,17 +113,25 @@ impl Listeners {
         prefer: Prefer,
         stall: Duration,
     ) -> Result<Self, BindError> {
-        Self::bind_as(Owner::Others, hosts, port, prefer, stall)
+        let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port));
+        Self::bind_as(Owner::Others, addresses, prefer, stall)
+    }
+
+    /// The same at addresses whose ports may differ.
+    pub fn bind_each(
+        addresses: impl Iterator<Item = SocketAddr>,
+        prefer: Prefer,
+        stall: Duration,
+    ) -> Result<Self, BindError> {
+        Self::bind_as(Owner::Node, addresses, prefer, stall)
     }
 
     fn bind_as(
         owner: Owner,
-        hosts: &[IpAddr],
-        port: u16,
+        addresses: impl Iterator<Item = SocketAddr>,
         prefer: Prefer,
         stall: Duration,
     ) -> Result<Self, BindError> {
-        let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port));
         addresses
             .map(|address| listen(owner, address, prefer, stall))
             .collect::<Result<_, _>>()

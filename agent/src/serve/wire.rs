@@ -50,6 +50,8 @@ pub enum Reason {
     GonePod,
     /// The token's pod is not the one that calls.
     OtherPod,
+    /// The caller is not in the pod that is served.
+    Stranger,
     /// There are several tokens, or one that is no text.
     Authorization,
     /// The exchange needs a token, and the API server issues none.
@@ -165,6 +167,7 @@ impl Refusal {
                     },
                     identity::Error::UnknownPod(_) => (LATER, Reason::UnknownPod),
                     identity::Error::GonePod(_) => (StatusCode::FORBIDDEN, Reason::GonePod),
+                    identity::Error::Stranger(_) => (StatusCode::FORBIDDEN, Reason::Stranger),
                     identity::Error::Elsewhere(_) => (StatusCode::FORBIDDEN, Reason::OtherPod),
                 },
                 broker::Error::Association(error) => match error {
