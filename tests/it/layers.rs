@@ -13,12 +13,12 @@ const LAYERS: [&[&str]; 9] = [
     &["identity", "associations", "credentials", "events"],
     &["broker"],
     &["serve"],
-    &["node"],
+    &["node", "tools"],
     &["main"],
 ];
 
 /// What is named in few files only: a needle, and the files that may have it.
-const KEPT_TO: [(&str, &[&str]); 11] = [
+const KEPT_TO: [(&str, &[&str]); 12] = [
     (
         "kube::",
         &[
@@ -40,8 +40,10 @@ const KEPT_TO: [(&str, &[&str]); 11] = [
             "credentials/sts/",
             "credentials/web_identity.rs",
             "aws.rs",
+            "tools/trust_policy/iam.rs",
         ],
     ),
+    ("aws_sdk_iam::", &["tools/trust_policy/iam.rs"]),
     (
         "aws_sdk_eks::",
         &["associations/eks.rs", "associations/eks/", "aws.rs"],

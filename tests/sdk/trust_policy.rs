@@ -155,7 +155,9 @@ fn statement(profiles: &Value) -> Value {
 }
 
 fn policy(statements: Value) -> Value {
-    json!({"Version": "2012-10-17", "Statement": statements})
+    let mut document = json!({"Version": "2012-10-17"});
+    document["Statement"] = statements;
+    document
 }
 
 fn verdicts(checked: &Value) -> Vec<String> {

@@ -5,20 +5,17 @@ use crate::tools::trust_policy::findings::{Point, of_role};
 
 /// A statement for Fargate with these conditions.
 fn with(condition: Value) -> Document {
-    policy(json!([{
-        "Effect": "Allow",
-        "Principal": {"Service": "eks-fargate-pods.amazonaws.com"},
-        "Action": "sts:AssumeRole",
-        "Condition": condition,
-    }]))
+    let mut statement = fargate().statement();
+    statement["Condition"] = condition;
+    policy(json!([statement]))
 }
 
 /// A statement for Fargate's profiles with this in another place.
 fn changed(name: &str, value: Value) -> Document {
     let mut statement = fargate().statement();
     let members = statement.as_object_mut().expect("a statement");
-    if name.starts_with("Not") {
-        members.remove(&name[3..]);
+    if let Some(opposite) = name.strip_prefix("Not") {
+        members.remove(opposite);
     }
     members.insert(name.to_owned(), value);
     policy(json!([statement]))
