@@ -319,7 +319,7 @@ async fn a_role_of_others_is_mended_and_keeps_what_is_theirs() {
     let left = account.credlet("pod-identity --update shut --yes").await;
     assert_eq!(left.code, Some(1));
     assert!(
-        left.stdout.contains("statement 1 denies it"),
+        left.stdout.contains("statement 1 may deny it"),
         "{}",
         left.stdout
     );

@@ -5,6 +5,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{Error, usage};
 use crate::model::{Partition, RoleArn};
 
+#[cfg(test)]
+mod tests;
+
 /// What `credlet trust-policy` is asked for. Valid once built.
 #[derive(Clone, Debug)]
 pub struct TrustPolicy {
@@ -208,13 +211,12 @@ struct PinArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "doing", multiple = false, args = ["check", "create", "update"])]
 struct TaskArgs {
     /// Say point by point what this role, a name or an ARN, has of the policy; exit code 1 if anything is missing
-    #[arg(long, value_name = "ROLE", value_parser = role)]
+    #[arg(long, value_name = "ROLE", value_parser = role, conflicts_with_all = ["create", "update"])]
     check: Option<Role>,
     /// Make a role of this name or ARN that has it; shows it first and asks
-    #[arg(long, value_name = "ROLE", value_parser = role)]
+    #[arg(long, value_name = "ROLE", value_parser = role, conflicts_with = "update")]
     create: Option<Role>,
     /// Add to this role what is missing and keep the rest; shows the change first and asks
     #[arg(long, value_name = "ROLE", value_parser = role)]
