@@ -9,6 +9,7 @@ use crate::config::{Pins, Trust};
 use crate::model::Partition;
 
 mod judged;
+mod kinds;
 mod mended;
 
 const ACCOUNT: &str = "111122223333";
