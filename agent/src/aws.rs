@@ -28,6 +28,9 @@ use crate::causes::causes;
 
 #[cfg(test)]
 mod tests;
+mod whereabouts;
+
+pub use whereabouts::{Unanswered, Whereabouts};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
+use self::args::{Cli, ImdsArgs, NetsetupArgs, PassthroughName, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
+pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
+pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
@@ -17,6 +19,8 @@ use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_
 
 mod args;
 mod exchange;
+mod imds;
+mod network;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -60,6 +64,10 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// The node's network, unless somebody else sets it up.
     pub network: Option<Network>,
+    /// Where instance metadata is answered for pods; empty: nowhere.
+    pub imds_hosts: Vec<IpAddr>,
+    /// How it is answered.
+    pub imds: Imds,
     /// Where associations come from, in order of precedence. Never empty.
     pub sources: Vec<AssociationSource>,
     /// What the annotations of service accounts begin with, without the slash.
@@ -102,15 +110,6 @@ pub struct Config {
     pub log: Log,
 }
 
-/// The node's link and addresses.
-#[derive(Clone, Debug)]
-pub struct Network {
-    /// The addresses to answer on. Loopback addresses need no set-up.
-    pub addresses: Vec<IpAddr>,
-    /// What carries them.
-    pub link_kind: LinkKind,
-}
-
 /// What a caller must show to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityMode {
@@ -120,17 +119,6 @@ pub enum IdentityMode {
     Token,
     /// A token, from the pod's own address.
     Both,
-}
-
-/// What the addresses are put on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LinkKind {
-    /// A dummy link where the kernel has them, else `lo`.
-    Auto,
-    /// A dummy link; a kernel without them is an error.
-    Dummy,
-    /// The loopback link.
-    Lo,
 }
 
 /// How logs look.
@@ -229,6 +217,7 @@ impl TryFrom<RunArgs> for Config {
             max_pod_staleness,
             state_dir,
             kubeconfig,
+            imds,
             log_format,
             log_level,
         } = args;
@@ -236,22 +225,20 @@ impl TryFrom<RunArgs> for Config {
         if port != 0 && port == probe_port {
             return Err(usage("--probe-port", "is the same as --port"));
         }
-        for (flag, name) in [
-            ("--session-name", &session_name),
-            ("--source-identity", &source_identity),
-        ] {
-            let names_pod = name.as_ref().is_some_and(SessionName::names_pod);
-            if names_pod && session_scope != SessionScope::Pod {
-                return Err(usage(
-                    flag,
-                    "names the pod, which takes --session-scope pod",
-                ));
-            }
-        }
+        check_pod_names(
+            session_scope,
+            session_name.as_ref(),
+            source_identity.as_ref(),
+        )?;
         if web_identity_audience.is_empty() {
             return Err(usage("--web-identity-audience", "is empty"));
         }
         let network = hosts.network()?;
+        let sets_up = setup_network && !no_setup_network;
+        if !sets_up {
+            network.check_untended()?;
+        }
+        let imds_hosts = network.imds.iter().flat_map(|capture| &capture.hosts);
         let sources = sources(
             association_sources,
             association_file.as_ref(),
@@ -269,10 +256,12 @@ impl TryFrom<RunArgs> for Config {
         Ok(Self {
             node_name: node_name_or_host(node_name)?,
             bind_hosts: network.addresses.clone(),
+            imds_hosts: imds_hosts.copied().collect(),
+            imds: imds.settings()?,
             port,
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
-            network: (setup_network && !no_setup_network).then_some(network),
+            network: sets_up.then_some(network),
             sources,
             annotation_prefix: prefix(annotation_prefix)?,
             allowed_roles,
@@ -300,24 +289,21 @@ impl TryFrom<RunArgs> for Config {
     }
 }
 
-impl HostArgs {
-    fn network(self) -> Result<Network, Error> {
-        let Self {
-            mut bind_hosts,
-            disable_ipv6,
-            link_kind,
-        } = self;
-        if disable_ipv6 {
-            bind_hosts.retain(IpAddr::is_ipv4);
+/// Names with the pod in them are for sessions of one pod.
+fn check_pod_names(
+    scope: SessionScope,
+    session: Option<&SessionName>,
+    source: Option<&SessionName>,
+) -> Result<(), Error> {
+    for (flag, name) in [("--session-name", session), ("--source-identity", source)] {
+        if name.is_some_and(SessionName::names_pod) && scope != SessionScope::Pod {
+            return Err(usage(
+                flag,
+                "names the pod, which takes --session-scope pod",
+            ));
         }
-        if bind_hosts.is_empty() {
-            return Err(usage("--bind-hosts", "names no address to listen on"));
-        }
-        Ok(Network {
-            addresses: bind_hosts,
-            link_kind,
-        })
     }
+    Ok(())
 }
 
 fn node_name_or_host(given: Option<String>) -> Result<String, Error> {

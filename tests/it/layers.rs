@@ -57,6 +57,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
         ".expose()",
         &[
             "serve/wire.rs",
+            "serve/wire/",
             "credentials/eks_auth.rs",
             "credentials/web_identity.rs",
         ],

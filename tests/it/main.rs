@@ -8,6 +8,7 @@ mod events;
 mod exchanges;
 mod failures;
 mod fuzz;
+mod imds;
 mod layers;
 mod manifests;
 mod metrics;

@@ -4,6 +4,7 @@ mod churn;
 mod cluster;
 mod demo;
 mod exchanges;
+mod imds;
 mod network;
 mod paths;
 mod pods;

@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::trust_policy::TrustPolicyArgs;
-use super::{Exchange, IdentityMode, LinkKind, LogFormat, LogLevel, StatusReports};
+use super::{
+    Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
+    StatusReports,
+};
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
@@ -145,12 +148,38 @@ pub(super) struct RunArgs {
     /// A kubeconfig file [default: in-cluster, then the usual file]
     #[arg(long, env = "CREDLET_KUBECONFIG")]
     pub(super) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) imds: ImdsArgs,
     /// How logs look
     #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub(super) log_format: LogFormat,
     /// The least severe event that is logged
     #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub(super) log_level: LogLevel,
+}
+
+/// What the instance metadata service answers, and to whom.
+#[derive(Debug, Args)]
+pub(super) struct ImdsArgs {
+    /// Which pods get instance metadata: those that ask for it by a label, or all
+    #[arg(long, env = "CREDLET_IMDS_PODS", value_enum, default_value_t = ImdsPods::OptedIn)]
+    pub(super) imds_pods: ImdsPods,
+    /// Answer instance metadata to requests with a session token alone (`IMDSv2`)
+    #[arg(long, env = "CREDLET_IMDS_REQUIRE_V2")]
+    pub(super) imds_require_v2: bool,
+    /// What of the node's own metadata a pod may read: none, or where the node is
+    #[arg(long, env = "CREDLET_IMDS_PASSTHROUGH", value_enum, default_value_t = PassthroughName::None)]
+    pub(super) imds_passthrough: PassthroughName,
+    /// Where the node is: region=NAME, availability-zone=NAME, availability-zone-id=NAME
+    /// [default: what the node's own metadata says]
+    #[arg(long, env = "CREDLET_IMDS_PLACEMENT", value_delimiter = ',', value_parser = place)]
+    pub(super) imds_placement: Vec<(Place, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PassthroughName {
+    None,
+    Region,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +208,12 @@ pub(super) struct HostArgs {
     /// What carries the addresses
     #[arg(long, env = "CREDLET_LINK_KIND", value_enum, default_value_t = LinkKind::Auto)]
     pub(super) link_kind: LinkKind,
+    /// Whose instance metadata pods reach: the node's own (off) or this agent's
+    #[arg(long, env = "CREDLET_IMDS", value_enum, default_value_t = ImdsMode::Off)]
+    pub(super) imds: ImdsMode,
+    /// What pods reach that have not asked for it: none, or the node's own
+    #[arg(long, env = "CREDLET_IMDS_OTHERS", value_enum, default_value_t = ImdsOthers::Block)]
+    pub(super) imds_others: ImdsOthers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -212,6 +247,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("not a duration, such as 5m".to_owned());
     };
     Ok(duration)
+}
+
+fn place(text: &str) -> Result<(Place, String), String> {
+    let (place, name) = text.split_once('=').ok_or("not PLACE=NAME")?;
+    let place =
+        Place::named(place).ok_or("not region, availability-zone or availability-zone-id")?;
+    let is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_legal) {
+        return Err("not the name of a place".to_owned());
+    }
+    Ok((place, name.to_owned()))
 }
 
 fn session_tag(text: &str) -> Result<(String, String), String> {

@@ -159,6 +159,11 @@ fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
         ("--allowed-roles a,,b", "--allowed-roles"),
         ("--bind-hosts localhost", "--bind-hosts"),
         ("--bind-hosts 0.0.0.0", "--bind-hosts"),
+        ("--bind-hosts 169.254.169.254 --imds node", "--bind-hosts"),
+        (
+            "--imds node --imds-others real --no-setup-network",
+            "--imds-others",
+        ),
         ("--bind-hosts [::]", "--bind-hosts"),
         ("--bind-hosts [fd00::1] --disable-ipv6", "--bind-hosts"),
         ("--port 65536", "--port"),

@@ -1,9 +1,17 @@
-//! The node's link and addresses, as this agent wants them.
+//! The node's link, addresses and rules, as this agent wants them.
 
-use netsetup::{Error, Outcome, Spec};
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
+use netsetup::{Captured, Error, Exempt, Others, Outcome, Spec};
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
 
-use crate::config::{LinkKind, NetsetupAction, Network};
+use crate::config::{
+    IMDS_IPV4, IMDS_IPV6, ImdsOthers, ImdsPods, LinkKind, NetsetupAction, Network,
+};
+use crate::identity::paths::Way;
+use crate::identity::{Identity, OptIn, Seat};
 
 /// Sets the network up. The future keeps it so, counts each repair, and ends
 /// only by failing.
@@ -23,6 +31,64 @@ pub async fn start(
         };
         netsetup::keep(&spec, outcome, report).await
     })
+}
+
+/// Has those pods reach the node's own instance metadata that this agent's is not
+/// for, as far as they are known. Ends only by failing; `None` where there are
+/// no such pods.
+pub(super) fn exempt(
+    network: &Network,
+    identity: Identity,
+    pods: ImdsPods,
+) -> Option<impl Future<Output = Error> + Send + use<>> {
+    let spec = spec(network);
+    let captured = spec.captured.clone();
+    let captured = captured.filter(|captured| captured.others == Others::Pass)?;
+    let (wishes, wanted) = watch::channel(None);
+    Some(async move {
+        tokio::select! {
+            error = netsetup::exempt(&spec, &captured, wanted) => error,
+            never = follow(identity, pods, wishes) => match never {},
+        }
+    })
+}
+
+/// Says whom to exempt as the pods change, from when they are known on.
+async fn follow(
+    identity: Identity,
+    pods: ImdsPods,
+    wishes: watch::Sender<Option<BTreeSet<Exempt>>>,
+) -> Infallible {
+    let mut changes = identity.changes();
+    identity.synced().await;
+    loop {
+        let exempted = exempted(&identity.seats(), pods);
+        wishes.send_if_modified(|wish| {
+            let is_new = wish.as_ref() != Some(&exempted);
+            *wish = Some(exempted);
+            is_new
+        });
+        if changes.changed().await.is_err() {
+            // The watch has gone, and so has the process, all but.
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Whoever is not sure to be another is captured.
+fn exempted(seats: &[Seat], pods: ImdsPods) -> BTreeSet<Exempt> {
+    let exempt = |seat: &Seat| {
+        let link = match (pods, seat.imds, seat.way) {
+            (ImdsPods::All, _, _) | (_, OptIn::In, _) | (_, _, Way::Unsure) => return None,
+            (ImdsPods::OptedIn, OptIn::Out, Way::Link(link)) => Some(link),
+            (ImdsPods::OptedIn, OptIn::Out, Way::Hidden) => None,
+        };
+        Some(Exempt {
+            address: seat.address,
+            link,
+        })
+    };
+    seats.iter().filter_map(exempt).collect()
 }
 
 /// Sets the network up or takes it away, and tells what was done.
@@ -45,8 +111,17 @@ fn spec(network: &Network) -> Spec {
         LinkKind::Dummy => netsetup::LinkKind::Dummy,
         LinkKind::Lo => netsetup::LinkKind::Lo,
     };
+    let captured = network.imds.as_ref().map(|capture| Captured {
+        v4: IMDS_IPV4,
+        v6: IMDS_IPV6,
+        others: match capture.others {
+            ImdsOthers::Block => Others::Block,
+            ImdsOthers::Real => Others::Pass,
+        },
+    });
     Spec {
         kind,
+        captured,
         ..Spec::new(network.addresses.clone())
     }
 }
