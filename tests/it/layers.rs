@@ -13,13 +13,13 @@ const LAYERS: [&[&str]; 10] = [
     &["identity", "associations", "credentials", "events"],
     &["broker"],
     &["serve"],
-    &["node"],
+    &["node", "tools"],
     &["sidecar"],
     &["main"],
 ];
 
 /// What is named in few files only: a needle, and the files that may have it.
-const KEPT_TO: [(&str, &[&str]); 11] = [
+const KEPT_TO: [(&str, &[&str]); 12] = [
     (
         "kube::",
         &[
@@ -41,8 +41,10 @@ const KEPT_TO: [(&str, &[&str]); 11] = [
             "credentials/sts/",
             "credentials/web_identity.rs",
             "aws.rs",
+            "tools/trust_policy/iam.rs",
         ],
     ),
+    ("aws_sdk_iam::", &["tools/trust_policy/iam.rs"]),
     (
         "aws_sdk_eks::",
         &["associations/eks.rs", "associations/eks/", "aws.rs"],

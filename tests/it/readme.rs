@@ -11,8 +11,13 @@ use credlet::model::ServiceAccount;
 
 const README: &str = include_str!("../../README.md");
 
+/// Of a verb, or of several words.
 fn help(verb: &str) -> String {
-    match Command::parse(["credlet", verb, "--help"].map(OsString::from)) {
+    let words = ["credlet"]
+        .into_iter()
+        .chain(verb.split(' '))
+        .chain(["--help"]);
+    match Command::parse(words.map(OsString::from)) {
         Err(Error::Help(text)) => text,
         other => panic!("no help but {other:?}"),
     }
@@ -67,9 +72,27 @@ fn every_flag_that_the_readme_names_anywhere_exists() {
     let is_ours = |line: &&str| !others.iter().any(|other| line.contains(other));
     let ours = README.lines().filter(is_ours);
     let text: String = ours.collect::<Vec<_>>().join("\n");
-    let known = help("run") + &help("netsetup") + &help("sidecar");
+    let kinds = ["fargate", "irsa", "pod-identity", "credlet"];
+    let verbs = kinds.map(|kind| format!("trust-policy {kind}"));
+    let known = verbs.map(|verb| help(&verb)).concat()
+        + &help("run")
+        + &help("netsetup")
+        + &help("sidecar");
     for flag in flags(&text) {
         assert!(flags(&known).contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn every_flag_of_the_trust_policies_is_documented() {
+    let section = README.split("## Trust policies").nth(1);
+    let section = section.and_then(|rest| rest.split("\n## ").next());
+    let section = section.expect("a section on trust policies");
+    for kind in ["fargate", "irsa", "pod-identity", "credlet"] {
+        let help = help(&format!("trust-policy {kind}")).replace("--help", "");
+        for flag in flags(&help) {
+            assert!(flags(section).contains(flag), "{kind} {flag}");
+        }
     }
 }
 

@@ -2,8 +2,13 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::values::{account, audience, cluster, external_id, issuer, kubernetes_name, role};
 use super::{Error, usage};
 use crate::model::{Partition, RoleArn};
+
+#[cfg(test)]
+mod tests;
+mod values;
 
 /// What `credlet trust-policy` is asked for. Valid once built.
 #[derive(Clone, Debug)]
@@ -208,13 +213,12 @@ struct PinArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "doing", multiple = false, args = ["check", "create", "update"])]
 struct TaskArgs {
     /// Say point by point what this role, a name or an ARN, has of the policy; exit code 1 if anything is missing
-    #[arg(long, value_name = "ROLE", value_parser = role)]
+    #[arg(long, value_name = "ROLE", value_parser = role, conflicts_with_all = ["create", "update"])]
     check: Option<Role>,
     /// Make a role of this name or ARN that has it; shows it first and asks
-    #[arg(long, value_name = "ROLE", value_parser = role)]
+    #[arg(long, value_name = "ROLE", value_parser = role, conflicts_with = "update")]
     create: Option<Role>,
     /// Add to this role what is missing and keep the rest; shows the change first and asks
     #[arg(long, value_name = "ROLE", value_parser = role)]
@@ -344,85 +348,4 @@ fn partition_of(region: &str, given: Option<Partition>) -> Result<Partition, Err
             "is none that credlet knows: give --partition, too",
         )),
     }
-}
-
-fn account(text: &str) -> Result<String, String> {
-    if text.len() != 12 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("not an account: twelve digits".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// As EKS names clusters.
-fn cluster(text: &str) -> Result<String, String> {
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte);
-    if text.is_empty() || text.len() > 100 || !text.bytes().all(is_legal) {
-        return Err("not a cluster's name: letters, digits, `-` and `_`, or `*`".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn kubernetes_name(text: &str) -> Result<String, String> {
-    let is_legal =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.*".contains(&byte);
-    if text.is_empty() || text.len() > 253 || !text.bytes().all(is_legal) {
-        return Err(
-            "not a name of Kubernetes's: small letters, digits, `-` and `.`, or `*`".to_owned(),
-        );
-    }
-    Ok(text.to_owned())
-}
-
-/// Without its scheme, as IAM names providers.
-fn issuer(text: &str) -> Result<String, String> {
-    let name = text.strip_prefix("https://").unwrap_or(text);
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/:".contains(&byte);
-    if name.is_empty() || name.contains("//") || name.len() > 255 || !name.bytes().all(is_legal) {
-        return Err("not an OIDC issuer: https://HOST/PATH".to_owned());
-    }
-    Ok(name.to_owned())
-}
-
-/// Text that is itself in a policy: no pattern, no variable.
-fn audience(text: &str) -> Result<String, String> {
-    let is_legal = |byte: u8| byte.is_ascii_graphic() && !b"*?$".contains(&byte);
-    if text.is_empty() || text.len() > 255 || !text.bytes().all(is_legal) {
-        return Err("not an audience: printable text without `*`, `?` and `$`".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// As STS takes it.
-fn external_id(text: &str) -> Result<String, String> {
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
-    if !(2..=1224).contains(&text.len()) || !text.bytes().all(is_legal) {
-        return Err("not an external id: 2 to 1224 letters, digits and `_+=,.@:/-`".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// A role's name, with or without a path before it, or its ARN.
-fn role(text: &str) -> Result<Role, String> {
-    if text.starts_with("arn:") {
-        let arn: RoleArn = text.parse().map_err(|why| format!("{why}"))?;
-        let (_, path_and_name) = arn.as_str().split_once(":role").ok_or("no role")?;
-        let slash = path_and_name.rfind('/').ok_or("no role")?;
-        let (path, name) = path_and_name.split_at(slash + 1);
-        return Ok(Role {
-            path: path.to_owned(),
-            name: name.to_owned(),
-            arn: Some(arn),
-        });
-    }
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
-    if text.is_empty() || text.len() > 64 || !text.bytes().all(is_legal) {
-        return Err(
-            "not a role: a name of up to 64 letters, digits and `+=,.@_-`, or an ARN".to_owned(),
-        );
-    }
-    Ok(Role {
-        path: "/".to_owned(),
-        name: text.to_owned(),
-        arn: None,
-    })
 }

@@ -9,6 +9,7 @@ use crate::config::{Pins, Trust};
 use crate::model::Partition;
 
 mod judged;
+mod kinds;
 mod mended;
 
 const ACCOUNT: &str = "111122223333";
@@ -59,8 +60,9 @@ fn credlet(external_id: Option<&str>) -> Wish {
 
 /// A policy of these statements.
 fn policy(statements: Value) -> Document {
-    let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
-    Document::parse(&text).expect("a policy")
+    let mut document = json!({"Version": "2012-10-17"});
+    document["Statement"] = statements;
+    Document::parse(&document.to_string()).expect("a policy")
 }
 
 /// What is not ok, by verdict and point.
