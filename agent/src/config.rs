@@ -215,6 +215,7 @@ impl TryFrom<RunArgs> for Config {
         if !sets_up {
             network.check_untended()?;
         }
+        network.check_identity(identity)?;
         let imds_hosts = network.imds.iter().flat_map(|capture| &capture.hosts);
         let sources = sources(
             association_sources,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clap::ValueEnum;
 
 use super::args::HostArgs;
-use super::{Error, usage};
+use super::{Error, IdentityMode, usage};
 
 /// Where instance metadata is, over IPv4.
 pub const IMDS_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -115,5 +115,16 @@ impl Network {
             ));
         }
         Ok(())
+    }
+
+    /// Whether those can be known who will ask.
+    pub(super) fn check_identity(&self, identity: IdentityMode) -> Result<(), Error> {
+        match (identity, &self.imds) {
+            (IdentityMode::Address, _) | (_, None) => Ok(()),
+            (IdentityMode::Token | IdentityMode::Both, Some(_)) => Err(usage(
+                "--identity",
+                "takes a service account token, which nobody shows at instance metadata: --imds node takes address",
+            )),
+        }
     }
 }
