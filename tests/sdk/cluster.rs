@@ -21,7 +21,8 @@ pub(crate) const ENDPOINTS: [&str; 2] = [
 /// Whom the pod's credentials must belong to.
 pub(crate) const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/checkout/shop.checkout";
 
-const ASSOCIATIONS: &str = "
+/// What the file of associations says.
+pub(crate) const ASSOCIATIONS: &str = "
 associations:
   - namespace: shop
     serviceAccount: checkout

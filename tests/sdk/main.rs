@@ -2,6 +2,7 @@
 //! credentials are that they got. And what credlet writes into moto's IAM.
 
 mod cluster;
+mod imds;
 mod programs;
 mod sidecar;
 mod trust_policy;

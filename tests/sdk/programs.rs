@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The slowest machine's start of Python or of an SDK.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What finds its credentials and says whose they are.
 #[derive(Clone, Copy, Debug)]
