@@ -163,6 +163,7 @@ pub(super) struct RunArgs {
 
 /// What the instance metadata service answers, and to whom.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "flags are named after them")]
 pub(super) struct ImdsArgs {
     /// Which pods get instance metadata: those that ask for it by a label, or all
     #[arg(long, env = "CREDLET_IMDS_PODS", value_enum, default_value_t = ImdsPods::OptedIn)]
