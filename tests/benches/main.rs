@@ -60,7 +60,7 @@ fn main() {
         }
     }
     let tokens = with_tokens(&credlet, &bare);
-    let doors = by_turns(credlet.doors().map(|targets| (targets, &credlet.worker)));
+    let doors = by_turns(&credlet.doors().map(|targets| (targets, &credlet.worker)));
     let quiet = [credlet.address(), bare.address].map(server::noisy_neighbour);
     let burst = server::cold_burst(UPSTREAM);
     let seen: Vec<_> = servers.into_iter().map(Measured::seen).collect();
@@ -137,7 +137,7 @@ impl Measured {
 
 /// Requests a second on kept connections, and microseconds of the server on a core
 /// for each, of several that are asked in turns.
-fn by_turns<const N: usize>(asked: [(Targets, &Worker); N]) -> [[f64; 2]; N] {
+fn by_turns<const N: usize>(asked: &[(Targets, &Worker); N]) -> [[f64; 2]; N] {
     // The first round has the agent verify tokens.
     let mut seen = [const { [Vec::new(), Vec::new()] }; N];
     for round in 0..=ROUNDS {
@@ -163,7 +163,7 @@ fn with_tokens(credlet: &CredletServer, bare: &BareServer) -> [[f64; 2]; 2] {
             .map(|token| Target::with_token(address, token))
             .collect()
     };
-    by_turns([
+    by_turns(&[
         (with_tokens(credlet.address()), &credlet.worker),
         (with_tokens(bare.address), &bare.worker),
     ])
