@@ -2,16 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use netsetup::{Captured, Error, Exempt, Others, Outcome, Spec};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::config::{
     IMDS_IPV4, IMDS_IPV6, ImdsOthers, ImdsPods, LinkKind, NetsetupAction, Network,
 };
 use crate::identity::paths::Way;
 use crate::identity::{Identity, OptIn, Seat};
+
+/// How long a start waits for the paths of pods once it knows the pods: a neighbour
+/// takes that long to answer.
+const SETTLES_WITHIN: Duration = Duration::from_secs(1);
 
 /// Sets the network up. The future keeps it so, counts each repair, and ends
 /// only by failing.
@@ -61,6 +67,12 @@ async fn follow(
 ) -> Infallible {
     let mut changes = identity.changes();
     identity.synced().await;
+    // Until then what another agent exempted stays so: its pods would be captured
+    // for a moment, and one that runs beside this one would exempt them again.
+    let settles = settle(&identity, pods, &mut changes);
+    if timeout(SETTLES_WITHIN, settles).await.is_err() {
+        tracing::warn!("some pods' paths are not known: their instance metadata is captured");
+    }
     loop {
         let exempted = exempted(&identity.seats(), pods);
         wishes.send_if_modified(|wish| {
@@ -73,6 +85,15 @@ async fn follow(
             return std::future::pending().await;
         }
     }
+}
+
+/// Until no pod is left that is to be exempted once its path is known.
+async fn settle(identity: &Identity, pods: ImdsPods, changes: &mut watch::Receiver<u64>) {
+    let is_open = |seat: &Seat| match (pods, seat.imds, seat.way) {
+        (ImdsPods::OptedIn, OptIn::Out, Way::Unsure) => true,
+        (ImdsPods::All, _, _) | (_, OptIn::In, _) | (_, _, Way::Link(_) | Way::Hidden) => false,
+    };
+    while identity.seats().iter().any(is_open) && changes.changed().await.is_ok() {}
 }
 
 /// Whoever is not sure to be another is captured.

@@ -116,9 +116,8 @@ impl Rig {
     /// request that is under way then may be heard by one and answered by none.
     async fn comes_to_meet(&self, ns: &Namespace, at: IpAddr, wanted: &Met) {
         let asked = async { while meets(ns, at).await != *wanted {} };
-        if timeout(PATIENCE, asked).await.is_err() {
-            panic!("{at}: {:?} instead of {wanted:?}", meets(ns, at).await);
-        }
+        // Who is met instead is told below.
+        let _ = timeout(PATIENCE, asked).await;
         assert_eq!(self.meets(ns, at).await, *wanted, "{at}");
     }
 
