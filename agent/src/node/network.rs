@@ -89,27 +89,33 @@ async fn follow(
 
 /// Until no pod is left that is to be exempted once its path is known.
 async fn settle(identity: &Identity, pods: ImdsPods, changes: &mut watch::Receiver<u64>) {
-    let is_open = |seat: &Seat| match (pods, seat.imds, seat.way) {
-        (ImdsPods::OptedIn, OptIn::Out, Way::Unsure) => true,
-        (ImdsPods::All, _, _) | (_, OptIn::In, _) | (_, _, Way::Link(_) | Way::Hidden) => false,
-    };
+    let is_open = |seat: &Seat| is_other(seat, pods) && seat.way == Way::Unsure;
     while identity.seats().iter().any(is_open) && changes.changed().await.is_ok() {}
 }
 
 /// Whoever is not sure to be another is captured.
 fn exempted(seats: &[Seat], pods: ImdsPods) -> BTreeSet<Exempt> {
     let exempt = |seat: &Seat| {
-        let link = match (pods, seat.imds, seat.way) {
-            (ImdsPods::All, _, _) | (_, OptIn::In, _) | (_, _, Way::Unsure) => return None,
-            (ImdsPods::OptedIn, OptIn::Out, Way::Link(link)) => Some(link),
-            (ImdsPods::OptedIn, OptIn::Out, Way::Hidden) => None,
+        let link = match seat.way {
+            Way::Unsure => return None,
+            Way::Link(link) => Some(link),
+            Way::Hidden => None,
         };
         Some(Exempt {
             address: seat.address,
             link,
         })
     };
-    seats.iter().filter_map(exempt).collect()
+    let others = seats.iter().filter(|seat| is_other(seat, pods));
+    others.filter_map(exempt).collect()
+}
+
+/// Whether this agent's instance metadata is not for the pod.
+fn is_other(seat: &Seat, pods: ImdsPods) -> bool {
+    match (pods, seat.imds) {
+        (ImdsPods::OptedIn, OptIn::Out) => true,
+        (ImdsPods::OptedIn, OptIn::In) | (ImdsPods::All, OptIn::In | OptIn::Out) => false,
+    }
 }
 
 /// Sets the network up or takes it away, and tells what was done.
