@@ -112,10 +112,7 @@ pub async fn run(config: &TrustPolicy) -> Result<Answer, Error> {
         }
         Task::Check(role) => {
             let iam = connect(&wish, role).await?;
-            let found = iam
-                .find(role)
-                .await?
-                .ok_or_else(|| Error::NoRole(role.name.clone()))?;
+            let found = existing(&iam, role).await?;
             let attached = attached(&iam, &wish, role).await?;
             let all = findings::of_role(&wish, &found.arn, &found.document, &attached);
             match output {
@@ -179,11 +176,7 @@ async fn update(
     output: Output,
 ) -> Result<Answer, Error> {
     let iam = connect(wish, role).await?;
-    let found = iam
-        .find(role)
-        .await?
-        .ok_or_else(|| Error::NoRole(role.name.clone()))?;
-    let Found { arn, document } = found;
+    let Found { arn, document } = existing(&iam, role).await?;
     check_account(wish.account.iter().collect(), arn.account_id())?;
     let mut attached = attached(&iam, wish, role).await?;
     let after = amend(&document, wish);
@@ -201,10 +194,7 @@ async fn update(
         iam.check_length(&after.document).await?;
         show_and_ask(arn.as_str(), &change, consent, output)?;
         // IAM has no conditional write, and a person may have thought for long.
-        let now = iam
-            .find(role)
-            .await?
-            .ok_or_else(|| Error::NoRole(role.name.clone()))?;
+        let now = existing(&iam, role).await?;
         if now.document != document {
             return Err(Error::Changed);
         }
@@ -222,6 +212,11 @@ async fn update(
 async fn connect(wish: &Wish, role: &Role) -> Result<Iam, Error> {
     let named = role.arn.as_ref().and_then(RoleArn::partition);
     Ok(Iam::connect(named.or(wish.partition)).await?)
+}
+
+async fn existing(iam: &Iam, role: &Role) -> Result<Found, Error> {
+    let found = iam.find(role).await?;
+    found.ok_or_else(|| Error::NoRole(role.name.clone()))
 }
 
 /// Only what is of interest is asked for.
