@@ -273,7 +273,11 @@ struct Success<'a> {
 
 /// 200, with the body that was rendered for the first who asked.
 pub(super) fn credentials(credentials: &Credentials) -> Response<Full<Bytes>> {
-    respond(StatusCode::OK, credentials.body(Form::Container, render))
+    respond(
+        StatusCode::OK,
+        JSON,
+        credentials.body(Form::Container, render),
+    )
 }
 
 /// The refusal as every SDK can read it.
@@ -289,7 +293,7 @@ pub(super) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
         upper_code: &code,
         upper_message: &message,
     });
-    let mut response = respond(status, body.expect("strings serialize").into());
+    let mut response = respond(status, JSON, body.expect("strings serialize").into());
     if status == StatusCode::METHOD_NOT_ALLOWED {
         let get = HeaderValue::from_static("GET");
         response.headers_mut().insert(ALLOW, get);
@@ -297,11 +301,13 @@ pub(super) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
     response
 }
 
-fn respond(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
+use hyper::header::{HeaderValue, SERVER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -84,12 +84,9 @@ pub(in crate::serve) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
 }
 
 fn respond(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
+    let mut response = super::respond(status, HeaderValue::from_static("text/plain"), body);
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("EC2ws"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
