@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parse(args: &str) -> Result<Command, Error> {
+pub(super) fn parse(args: &str) -> Result<Command, Error> {
     Command::parse(
         std::iter::once("credlet")
             .chain(args.split_whitespace())
@@ -17,7 +17,7 @@ fn run(args: &str) -> Config {
     }
 }
 
-fn refusal(args: &str) -> String {
+pub(super) fn refusal(args: &str) -> String {
     match parse(args) {
         Err(Error::Usage(line)) => line,
         other => panic!("expected a refusal, got {other:?}"),

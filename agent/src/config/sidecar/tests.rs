@@ -1,29 +1,19 @@
 //! The command line of `credlet sidecar`.
 
-use std::ffi::OsString;
-
 use super::*;
-use crate::config::Command;
+use crate::config::{Command, tests};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/checkout";
 
-fn parse(args: &str) -> Result<Command, Error> {
-    let words = ["credlet", "sidecar"].into_iter();
-    Command::parse(words.chain(args.split_whitespace()).map(OsString::from))
-}
-
 fn sidecar(args: &str) -> Sidecar {
-    match parse(args) {
+    match tests::parse(&format!("sidecar {args}")) {
         Ok(Command::Sidecar(config)) => *config,
         other => panic!("expected a configuration, got {other:?}"),
     }
 }
 
 fn refusal(args: &str) -> String {
-    match parse(args) {
-        Err(Error::Usage(line)) => line,
-        other => panic!("expected a refusal, got {other:?}"),
-    }
+    tests::refusal(&format!("sidecar {args}"))
 }
 
 #[test]
@@ -63,7 +53,9 @@ fn the_pods_own_credentials_need_to_know_whose_pod_it_is_and_no_token() {
 
 #[test]
 fn the_set_up_asks_for_nothing_but_addresses() {
-    let Ok(Command::SidecarSetup(network)) = parse("--setup --bind 169.254.169.254:80") else {
+    let Ok(Command::SidecarSetup(network)) =
+        tests::parse("sidecar --setup --bind 169.254.169.254:80")
+    else {
         panic!("a set-up");
     };
     assert_eq!(network.link_kind, LinkKind::Lo);
