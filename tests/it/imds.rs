@@ -6,7 +6,7 @@ use credlet::config::{Imds, ImdsPods, ImdsVersions};
 use credlet::model::ServiceAccount;
 use credlet::serve::Metadata;
 use credlet_tests::client::connect;
-use credlet_tests::front::{Front, Pods, limits, namespace};
+use credlet_tests::front::{Front, Pods, apart, limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 mod answers;
@@ -26,12 +26,6 @@ const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/web";
 const SESSION: &str = "/latest/api/token";
 const LIFE: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN: &str = "X-aws-ec2-metadata-token";
-
-/// Runs a test in a network of its own.
-async fn apart(test: impl AsyncFnOnce() + Send + 'static) {
-    let namespace = namespace().await.expect("network namespaces");
-    namespace.run(test).await;
-}
 
 fn pods() -> Pods {
     let account = |namespace, name| ServiceAccount::new(namespace, name).unwrap();

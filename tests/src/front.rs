@@ -1,7 +1,7 @@
 //! The real front door and all behind it, but for AWS and the API server.
 //!
 //! The node's own addresses, loopback first, name no pod. So pods are addresses
-//! of [`PODS`] here, in a network namespace of [`namespace`]'s, and the front door
+//! of [`PODS`] here, in a network namespace of [`apart`]'s, and the front door
 //! is at [`HOST`].
 
 use std::collections::{HashMap, HashSet};
@@ -68,10 +68,16 @@ pub type Pods = Vec<(Ipv4Addr, ServiceAccount)>;
 ///
 /// # Errors
 /// `PermissionDenied` names what is missing.
-pub async fn namespace() -> io::Result<Namespace> {
+async fn namespace() -> io::Result<Namespace> {
     let namespace = Namespace::new()?;
     namespace.run(add_addresses).await?;
     Ok(namespace)
+}
+
+/// Runs a test in a network of its own.
+pub async fn apart(test: impl AsyncFnOnce() + Send + 'static) {
+    let namespace = namespace().await.expect("network namespaces");
+    namespace.run(test).await;
 }
 
 /// Gives the calling thread's namespace the addresses of the pods and the door.
@@ -122,7 +128,7 @@ impl Front {
 
         let bind = |host: Ipv4Addr, port| {
             Listeners::bind(&[host.into()], port, Prefer::Incumbent, limits.stall)
-                .expect("a namespace of `namespace()`")
+                .expect("a namespace of `apart()`")
         };
         let mut doors = vec![(Door::Container, bind(HOST, port))];
         if let Some(metadata) = metadata.map(Arc::new) {
