@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
+pub use self::doctor::{Colour, Doctor, Proxy, Vantage};
 pub use self::exchange::{Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
@@ -20,6 +21,7 @@ pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPoli
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
+mod doctor;
 mod exchange;
 mod imds;
 mod log;
@@ -39,6 +41,8 @@ pub enum Command {
     Netsetup(Network, NetsetupAction),
     /// See to the trust policy of a role, and end.
     TrustPolicy(Box<TrustPolicy>),
+    /// Look at a node or a cluster, and end.
+    Doctor(Box<Doctor>),
     /// Serve the pod that this process is in.
     Sidecar(Box<Sidecar>),
     /// Give this pod's `lo` what a sidecar listens on, and end.
@@ -154,6 +158,7 @@ impl Command {
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Doctor(args) => Ok(Self::Doctor(Box::new((*args).try_into()?))),
             Verb::Sidecar(args) if args.setup => Ok(Self::SidecarSetup(args.network())),
             Verb::Sidecar(args) => Ok(Self::Sidecar(Box::new(Sidecar::try_from(*args)?))),
             Verb::Version => Ok(Self::Version),

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use credlet::config::sidecar::Sidecar;
-use credlet::config::{Command, Config, Error, NetsetupAction, Network, TrustPolicy};
+use credlet::config::{Command, Config, Doctor, Error, NetsetupAction, Network, TrustPolicy};
 use credlet::node::{self, telemetry};
 use credlet::sidecar;
+use credlet::tools::doctor::{self, Verdict};
 use credlet::tools::trust_policy::{self, Answer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -15,6 +16,9 @@ const MAX_WORKERS: usize = 4;
 
 /// What scripts expect of an impossible command line.
 const USAGE: u8 = 2;
+
+/// Nothing is broken, and something should be looked at.
+const WARNED: u8 = 3;
 
 fn main() -> ExitCode {
     let outcome: Result<(), Box<dyn std::error::Error>> = match Command::parse(std::env::args_os())
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
             netsetup(&network, NetsetupAction::Ensure).map_err(Into::into)
         }
         Ok(Command::TrustPolicy(config)) => return trust_policy(&config),
+        Ok(Command::Doctor(config)) => return doctor(&config),
         Ok(Command::Version) => {
             println!("credlet {}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -76,6 +81,18 @@ fn trust_policy(config: &TrustPolicy) -> ExitCode {
     match runtime(1).block_on(trust_policy::run(config)) {
         Ok(Answer::Has) => ExitCode::SUCCESS,
         Ok(Answer::HasNot) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("credlet: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn doctor(config: &Doctor) -> ExitCode {
+    match runtime(1).block_on(doctor::run(config)) {
+        Ok(Verdict::Ok | Verdict::Skipped) => ExitCode::SUCCESS,
+        Ok(Verdict::Warning) => ExitCode::from(WARNED),
+        Ok(Verdict::Failure) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("credlet: {error}");
             ExitCode::FAILURE

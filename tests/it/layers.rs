@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms, each knowing only those to its left; rooms in one group do not
 /// know each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["model", "causes"],
     &["clock", "config"],
     &["cache"],
@@ -13,7 +13,8 @@ const LAYERS: [&[&str]; 10] = [
     &["identity", "associations", "credentials", "events"],
     &["broker"],
     &["serve"],
-    &["node", "tools"],
+    &["node"],
+    &["tools"],
     &["sidecar"],
     &["main"],
 ];
@@ -31,6 +32,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "identity/tokens/",
             "associations/crd/status.rs",
             "events/writer.rs",
+            "tools/doctor/api.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),
@@ -42,17 +44,38 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "credentials/web_identity.rs",
             "aws.rs",
             "tools/trust_policy/iam.rs",
+            "tools/doctor/aws.rs",
         ],
     ),
     ("aws_sdk_iam::", &["tools/trust_policy/iam.rs"]),
     (
         "aws_sdk_eks::",
-        &["associations/eks.rs", "associations/eks/", "aws.rs"],
+        &[
+            "associations/eks.rs",
+            "associations/eks/",
+            "aws.rs",
+            "tools/doctor/aws.rs",
+        ],
     ),
-    ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
+    (
+        "aws_sdk_eksauth::",
+        &["credentials/eks_auth.rs", "tools/doctor/aws.rs"],
+    ),
     ("aws_config::", &["aws.rs", "aws/"]),
-    ("hyper::", &["serve.rs", "serve/", "node/ops.rs"]),
-    ("netsetup::", &["node.rs", "node/", "main.rs"]),
+    (
+        "hyper::",
+        &["serve.rs", "serve/", "node/ops.rs", "tools/doctor/api.rs"],
+    ),
+    (
+        "netsetup::",
+        &[
+            "node.rs",
+            "node/",
+            "main.rs",
+            "tools/doctor.rs",
+            "tools/doctor/",
+        ],
+    ),
     // To pods, and to AWS the tokens that it takes for a pod's identity.
     (
         ".expose()",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::doctor::DoctorArgs;
 use super::sidecar::SidecarArgs;
 use super::trust_policy::TrustPolicyArgs;
 use super::{
@@ -34,6 +35,8 @@ pub(super) enum Verb {
     Netsetup(NetsetupArgs),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
+    /// Say what is wrong on a node or in a cluster, and what to do about it
+    Doctor(Box<DoctorArgs>),
     /// Serve AWS credentials to the pod that this is a container of
     Sidecar(Box<SidecarArgs>),
     /// Print the version

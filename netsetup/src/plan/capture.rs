@@ -35,7 +35,7 @@ const NODE: u32 = 4;
 const EXEMPT: u32 = 5;
 const CAPTURE: u32 = 6;
 const DENY: u32 = 7;
-const END: u32 = 8;
+pub(crate) const END: u32 = 8;
 
 /// Has nothing but the captured addresses. The number is that of credlet's probes.
 pub(crate) const TABLE: u32 = 2703;
