@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["broker"],
     &["serve"],
     &["node", "tools"],
-    &["sidecar"],
+    &["sidecar", "cluster"],
     &["main"],
 ];
 
@@ -30,6 +30,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "identity/tokens.rs",
             "identity/tokens/",
             "associations/crd/status.rs",
+            "cluster/",
             "events/writer.rs",
         ],
     ),
