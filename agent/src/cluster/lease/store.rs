@@ -91,27 +91,23 @@ impl Store for Lease {
     }
 
     async fn write(&self, record: &Record) -> Result<(), Failure> {
-        let request = match &record.version {
-            Some(version) => {
-                // A version makes it a change of what was read and nothing later.
-                let patch = json!({
-                    "metadata": {"resourceVersion": version},
-                    "spec": spec(record),
-                });
-                let patch = Patch::Merge(patch);
-                self.folder()
-                    .patch(&self.name, &PatchParams::default(), &patch)
-            }
-            None => {
-                let object = json!({
-                    "apiVersion": "coordination.k8s.io/v1",
-                    "kind": "Lease",
-                    "metadata": {"name": self.name},
-                    "spec": spec(record),
-                });
-                let object = object.to_string().into_bytes();
-                self.folder().create(&PostParams::default(), object)
-            }
+        let request = if let Some(version) = &record.version {
+            // A version makes it a change of what was read and nothing later.
+            let patch = Patch::Merge(json!({
+                "metadata": {"resourceVersion": version},
+                "spec": spec(record),
+            }));
+            let params = PatchParams::default();
+            self.folder().patch(&self.name, &params, &patch)
+        } else {
+            let object = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": self.name},
+                "spec": spec(record),
+            });
+            let object = object.to_string().into_bytes();
+            self.folder().create(&PostParams::default(), object)
         };
         let request = request.expect("a legal name fits a path");
         match (self.client.request_text(request).await, &record.version) {
