@@ -16,6 +16,7 @@
 //! | [`model`] | the nouns: accounts, roles, associations, credentials |
 //! | [`clock`] | wall time |
 //! | [`config`] | the command line and the environment |
+//! | [`process`] | what each program does first and last |
 //! | [`cache`] | values that are fetched once, refreshed ahead and outlive an outage |
 //! | [`aws`] | what every call to AWS shares: client settings, outcomes, counts |
 //! | [`apiserver`] | the way to the API server, and lists that are kept up to date |
@@ -26,6 +27,7 @@
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
+//! | [`cluster`] | what is done once for a cluster, by a leader |
 //! | [`sidecar`] | the same for one pod, inside it |
 //! | [`tools`] | what people run by hand |
 
@@ -38,12 +40,14 @@ pub mod broker;
 pub mod cache;
 mod causes;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod credentials;
 pub mod events;
 pub mod identity;
 pub mod model;
 pub mod node;
+pub mod process;
 pub mod serve;
 pub mod sidecar;
 pub mod tools;
