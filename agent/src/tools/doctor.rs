@@ -18,11 +18,13 @@ use crate::node::network;
 mod agent;
 mod api;
 mod aws;
+mod certificate;
 mod cloud;
 mod finding;
 mod host;
 mod http;
 mod imds;
+mod injection;
 mod nodes;
 mod others;
 mod permissions;
@@ -109,7 +111,7 @@ async fn look(settings: &Doctor) -> Vec<Finding> {
         (Ok(_), None) => None,
     };
     if let Some(api) = api {
-        findings.extend(in_cluster(settings, api, &processes).await);
+        findings.extend(in_cluster(settings, api, &processes, clock).await);
     } else {
         let says = "the cluster was not looked at, since the API server does not answer";
         let remedy = "see what `api-server` says";
@@ -210,7 +212,12 @@ async fn in_cloud(settings: &Doctor, vantage: Vantage, clock: Clock) -> Cloud {
     cloud
 }
 
-async fn in_cluster(settings: &Doctor, api: &Api, processes: &[procfs::Process]) -> Vec<Finding> {
+async fn in_cluster(
+    settings: &Doctor,
+    api: &Api,
+    processes: &[procfs::Process],
+    clock: Clock,
+) -> Vec<Finding> {
     let mut all = permissions::judge(&permissions::observe(api, settings).await);
     match &settings.node_name {
         Some(node) => all.push(pods::judge(node, &pods::observe(api, node).await)),
@@ -228,6 +235,10 @@ async fn in_cluster(settings: &Doctor, api: &Api, processes: &[procfs::Process])
     all.extend(others::judge(&settings.network, &others));
     let nodes = nodes::observe(api, &settings.namespace).await;
     all.extend(nodes::judge(&nodes, settings.startup_taint.as_deref()));
+    all.extend(injection::judge(
+        &injection::observe(api).await,
+        clock.now(),
+    ));
     let addresses = &settings.network.addresses;
     let address = addresses
         .iter()

@@ -48,6 +48,8 @@ pub enum Check {
     Sources,
     /// Nodes: taints, and whether each has its agent.
     Nodes,
+    /// What gives pods their environment.
+    Injection,
     /// What keeps pods from the agent.
     NetworkPolicies,
 }
@@ -133,6 +135,7 @@ impl Check {
             Self::Eks => "eks",
             Self::Sources => "sources",
             Self::Nodes => "nodes",
+            Self::Injection => "injection",
             Self::NetworkPolicies => "network-policies",
         }
     }
