@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -138,6 +138,10 @@ struct Inner {
     scripts: HashMap<(Api, Option<String>), Answer>,
     table: eks::Table,
     sessions: sts::Sessions,
+    /// Whom `GetCallerIdentity` names, whoever signed.
+    identity: Option<String>,
+    /// What every answer's `Date` says.
+    date: Option<String>,
 }
 
 impl FakeAws {
@@ -199,6 +203,16 @@ impl FakeAws {
     /// none is empty and names a next one, as AWS's may.
     pub fn page_sizes(&self, sizes: &[usize]) {
         self.state.lock().table.page_sizes = sizes.to_vec();
+    }
+
+    /// Has STS take everybody for this ARN.
+    pub fn identify(&self, arn: &str) {
+        self.state.lock().identity = Some(arn.to_owned());
+    }
+
+    /// Has every answer be of this moment.
+    pub fn date(&self, moment: SystemTime) {
+        self.state.lock().date = Some(http_date(moment));
     }
 
     /// Every call so far, in the order of arrival.
@@ -277,6 +291,12 @@ impl State {
     }
 }
 
+/// As HTTP writes a date (RFC 9110, 5.6.7).
+pub(crate) fn http_date(moment: SystemTime) -> String {
+    let moment = jiff::Timestamp::try_from(moment).expect("a year of four digits");
+    moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -308,7 +328,8 @@ async fn answer(
     let body = body.to_bytes();
     let is_sts = head.method == Method::POST && head.uri.path() == "/";
     let reply = if is_sts && sts::asks_who(&body) {
-        sts::who(&signer, &state.lock().sessions)
+        let inner = state.lock();
+        sts::who(&signer, &inner.sessions, inner.identity.as_deref())
     } else if is_sts {
         let call = sts::parse(&body, signer);
         let recorded = match call.token {
@@ -329,10 +350,13 @@ async fn answer(
     } else {
         eks_reply(&state, &head.uri, signer).await
     };
-    let response = Response::builder()
+    let mut response = Response::builder()
         .status(reply.status)
-        .header("content-type", reply.content_type)
-        .body(Full::from(reply.body));
+        .header("content-type", reply.content_type);
+    if let Some(date) = &state.lock().date {
+        response = response.header("date", date);
+    }
+    let response = response.body(Full::from(reply.body));
     Ok(response.expect("the parts are valid"))
 }
 

@@ -16,13 +16,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::fake_aws::http_date;
 
 mod events;
 mod objects;
@@ -75,6 +77,8 @@ pub enum Verb {
     PatchEvent,
     /// A token of a pod's: a `TokenRequest`.
     Token,
+    /// `/version`.
+    Version,
 }
 
 /// A request that reached the server.
@@ -263,6 +267,11 @@ impl FakeKube {
         self.server.lock().expect("no panic under it").spawn(serve);
     }
 
+    /// Has `/version` be of this moment.
+    pub fn date(&self, moment: SystemTime) {
+        self.shared.state().date = Some(http_date(moment));
+    }
+
     /// Every request so far, the spoilt ones included.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.state().calls.clone()
@@ -311,6 +320,8 @@ struct State {
     forbidden: Vec<Verb>,
     calls: Vec<Call>,
     tokens: tokens::Tokens,
+    /// What the `Date` of `/version` says.
+    date: Option<String>,
     /// On pods, in the order of their creation.
     written: Vec<Value>,
 }

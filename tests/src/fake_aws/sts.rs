@@ -91,9 +91,10 @@ pub(super) fn asks_who(body: &[u8]) -> bool {
 }
 
 /// Whose session the signer's key is.
-pub(super) fn who(signer: &str, sessions: &Sessions) -> Reply {
-    match sessions.0.get(signer) {
-        Some(Session { arn, .. }) => ok(document(&format!(
+pub(super) fn who(signer: &str, sessions: &Sessions, known: Option<&str>) -> Reply {
+    let session = sessions.0.get(signer);
+    match known.or(session.map(|session| &*session.arn)) {
+        Some(arn) => ok(document(&format!(
             "<GetCallerIdentityResult><Arn>{arn}</Arn></GetCallerIdentityResult>"
         ))),
         None => refuse(

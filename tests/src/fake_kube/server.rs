@@ -73,6 +73,15 @@ async fn answer(
             Some(pod) => json_response(StatusCode::OK, &pod),
             None => failure(404),
         },
+        Route::Version => {
+            let version = json!({"gitVersion": "v1.34.0"});
+            let mut response = json_response(StatusCode::OK, &version);
+            if let Some(date) = &shared.state().date {
+                let date = date.parse().expect("a header");
+                response.headers_mut().insert(http::header::DATE, date);
+            }
+            response
+        }
         Route::Discovery => json_response(StatusCode::OK, &Shared::discovery()),
         Route::Keys => json_response(StatusCode::OK, &shared.key_set()),
         Route::Reviews => {
@@ -124,6 +133,7 @@ enum Route<'a> {
     Objects(Scope),
     /// Namespace and name.
     Pod(&'a str, &'a str),
+    Version,
     Discovery,
     Keys,
     Reviews,
@@ -143,6 +153,7 @@ impl<'a> Route<'a> {
             ["api", "v1", "namespaces", namespace, "pods", name] => {
                 (Self::Pod(namespace, name), Method::GET)
             }
+            ["version"] => (Self::Version, Method::GET),
             [".well-known", "openid-configuration"] => (Self::Discovery, Method::GET),
             ["openid", "v1", "jwks"] => (Self::Keys, Method::GET),
             ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => {
@@ -197,6 +208,7 @@ fn call(route: &Route<'_>, path: &str, query: &str) -> Call {
             Some(_) | None => Verb::ListOther,
         },
         Route::Pod(..) => Verb::Get,
+        Route::Version => Verb::Version,
         Route::Discovery => Verb::Discovery,
         Route::Keys => Verb::Keys,
         Route::Reviews => Verb::Review,

@@ -40,13 +40,18 @@ pub(super) fn listening() -> std::io::Result<Vec<Listening>> {
     Ok(all)
 }
 
-/// Those that this one can see; of others' sockets it takes `CAP_SYS_PTRACE`.
+/// Those of this one's network that it can see; of others' it takes `CAP_SYS_PTRACE`.
 pub(super) fn processes() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
+    let network = fs::read_link("/proc/thread-self/ns/net").ok();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(process).collect()
+    let is_here = |pid: &u32| {
+        let of = fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        of == network
+    };
+    pids.filter(is_here).filter_map(process).collect()
 }
 
 /// `None`: it has ended meanwhile.
