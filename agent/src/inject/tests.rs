@@ -33,7 +33,7 @@ fn web_identity() -> Injection {
     }
 }
 
-fn pod(container: Value) -> Value {
+fn pod(container: &Value) -> Value {
     let mut whole = json!({"name": "it"});
     whole
         .as_object_mut()
@@ -56,7 +56,7 @@ fn variables(container: &Value) -> Vec<&str> {
 
 #[test]
 fn a_bare_pod_gets_the_environment_of_pod_identity() {
-    let pod = injected(&pod_identity(), pod(json!({})));
+    let pod = injected(&pod_identity(), pod(&json!({})));
     let wanted = json!({
         "containers": [{
             "name": "it",
@@ -88,7 +88,7 @@ fn a_bare_pod_gets_the_environment_of_pod_identity() {
 
 #[test]
 fn a_bare_pod_gets_the_environment_of_irsa() {
-    let pod = injected(&web_identity(), pod(json!({})));
+    let pod = injected(&web_identity(), pod(&json!({})));
     let wanted = [
         "AWS_STS_REGIONAL_ENDPOINTS",
         "AWS_DEFAULT_REGION",
@@ -103,11 +103,11 @@ fn a_bare_pod_gets_the_environment_of_irsa() {
 #[test]
 fn what_a_container_has_of_its_own_stays_and_is_not_completed() {
     let uri = json!([{"name": "AWS_CONTAINER_CREDENTIALS_FULL_URI", "value": "http://localhost"}]);
-    let own = injected(&pod_identity(), pod(json!({"env": uri})));
+    let own = injected(&pod_identity(), pod(&json!({"env": uri})));
     assert_eq!(own["spec"]["containers"][0]["env"], uri);
 
     let region = json!([{"name": "AWS_REGION", "value": "us-east-1"}]);
-    let own = injected(&web_identity(), pod(json!({"env": region})));
+    let own = injected(&web_identity(), pod(&json!({"env": region})));
     let names = variables(&own["spec"]["containers"][0]).join(" ");
     assert!(!names.contains("AWS_DEFAULT_REGION"), "{names}");
     assert!(names.starts_with("AWS_REGION "), "{names}");
@@ -116,7 +116,7 @@ fn what_a_container_has_of_its_own_stays_and_is_not_completed() {
 #[test]
 fn a_mount_of_the_container_s_own_at_the_path_is_left_alone() {
     let mounts = json!([{"name": "mine", "mountPath": format!("{MOUNT}/")}]);
-    let own = injected(&pod_identity(), pod(json!({"volumeMounts": mounts})));
+    let own = injected(&pod_identity(), pod(&json!({"volumeMounts": mounts})));
     assert_eq!(own["spec"]["containers"][0]["volumeMounts"], mounts);
     assert!(variables(&own["spec"]["containers"][0]).is_empty());
 }
@@ -138,7 +138,7 @@ fn init_containers_get_it_and_those_that_are_to_be_skipped_do_not() {
 
 #[test]
 fn a_pod_with_the_label_gets_nothing() {
-    let mut pod = pod(json!({}));
+    let mut pod = pod(&json!({}));
     pod["metadata"]["labels"] = json!({SKIP: "false"});
     assert_eq!(pod_identity().additions(&pod), []);
 }
@@ -146,7 +146,7 @@ fn a_pod_with_the_label_gets_nothing() {
 #[test]
 fn the_pod_says_how_long_its_token_lives_within_what_the_api_server_takes() {
     for (said, seconds) in [("3600", 3600), ("1", 600), ("soon", 80_000)] {
-        let mut pod = pod(json!({}));
+        let mut pod = pod(&json!({}));
         pod["metadata"]["annotations"] = json!({"eks.amazonaws.com/token-expiration": said});
         let pod = injected(&pod_identity(), pod);
         let token = &pod["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
@@ -156,7 +156,7 @@ fn the_pod_says_how_long_its_token_lives_within_what_the_api_server_takes() {
 
 #[test]
 fn containers_on_windows_get_a_path_of_theirs() {
-    let mut pod = pod(json!({}));
+    let mut pod = pod(&json!({}));
     pod["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "windows"});
     let pod = injected(&web_identity(), pod);
     let file = &pod["spec"]["containers"][0]["env"][4]["value"];
