@@ -26,8 +26,12 @@ use tokio::time::Instant;
 use crate::cache::FETCH_TIMEOUT;
 use crate::causes::causes;
 
+pub mod pod;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
+
+pub use whereabouts::{Unanswered, Whereabouts};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -211,7 +215,8 @@ impl Failure {
         }
     }
 
-    fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    /// In bounded words without secrets.
+    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
@@ -285,7 +290,7 @@ fn fault_of(status: u16, code: &str, message: Option<&str>) -> Fault {
             Fault::Unavailable
         }
         "PackedPolicyTooLarge" => Fault::TooLarge,
-        "ResourceNotFound" => Fault::NotFound,
+        "NoSuchEntity" | "ResourceNotFound" => Fault::NotFound,
         _ => Fault::Denied,
     }
 }

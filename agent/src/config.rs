@@ -8,17 +8,27 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, HostArgs, NetsetupArgs, RunArgs, Verb};
+use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
+pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
+pub use self::log::{Log, LogFormat, LogLevel};
+pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
+use self::sidecar::Sidecar;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
 mod exchange;
+mod imds;
+mod log;
+mod network;
+pub mod sidecar;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod trust_policy;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -27,6 +37,12 @@ pub enum Command {
     Run(Box<Config>),
     /// Set up the node's link and addresses, or take them away, and end.
     Netsetup(Network, NetsetupAction),
+    /// See to the trust policy of a role, and end.
+    TrustPolicy(Box<TrustPolicy>),
+    /// Serve the pod that this process is in.
+    Sidecar(Box<Sidecar>),
+    /// Give this pod's `lo` what a sidecar listens on, and end.
+    SidecarSetup(Network),
     /// Print the version and end.
     Version,
 }
@@ -56,6 +72,10 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// The node's network, unless somebody else sets it up.
     pub network: Option<Network>,
+    /// Where instance metadata is answered for pods; empty: nowhere.
+    pub imds_hosts: Vec<IpAddr>,
+    /// How it is answered.
+    pub imds: Imds,
     /// Where associations come from, in order of precedence. Never empty.
     pub sources: Vec<AssociationSource>,
     /// What the annotations of service accounts begin with, without the slash.
@@ -98,15 +118,6 @@ pub struct Config {
     pub log: Log,
 }
 
-/// The node's link and addresses.
-#[derive(Clone, Debug)]
-pub struct Network {
-    /// The addresses to answer on. Loopback addresses need no set-up.
-    pub addresses: Vec<IpAddr>,
-    /// What carries them.
-    pub link_kind: LinkKind,
-}
-
 /// What a caller must show to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityMode {
@@ -116,50 +127,6 @@ pub enum IdentityMode {
     Token,
     /// A token, from the pod's own address.
     Both,
-}
-
-/// What the addresses are put on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LinkKind {
-    /// A dummy link where the kernel has them, else `lo`.
-    Auto,
-    /// A dummy link; a kernel without them is an error.
-    Dummy,
-    /// The loopback link.
-    Lo,
-}
-
-/// How logs look.
-#[derive(Clone, Copy, Debug)]
-pub struct Log {
-    /// One JSON object or one line of text each.
-    pub format: LogFormat,
-    /// The least severe that is written.
-    pub level: LogLevel,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For reading on a terminal.
-    Text,
-}
-
-/// The least severe event that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// What needs somebody.
-    Error,
-    /// What may soon.
-    Warn,
-    /// What an operator wants to know.
-    Info,
-    /// What a developer wants to know.
-    Debug,
-    /// Everything.
-    Trace,
 }
 
 /// Why there is no [`Command`].
@@ -186,6 +153,9 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
+            Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Sidecar(args) if args.setup => Ok(Self::SidecarSetup(args.network())),
+            Verb::Sidecar(args) => Ok(Self::Sidecar(Box::new(Sidecar::try_from(*args)?))),
             Verb::Version => Ok(Self::Version),
         }
     }
@@ -224,6 +194,7 @@ impl TryFrom<RunArgs> for Config {
             max_pod_staleness,
             state_dir,
             kubeconfig,
+            imds,
             log_format,
             log_level,
         } = args;
@@ -231,22 +202,21 @@ impl TryFrom<RunArgs> for Config {
         if port != 0 && port == probe_port {
             return Err(usage("--probe-port", "is the same as --port"));
         }
-        for (flag, name) in [
-            ("--session-name", &session_name),
-            ("--source-identity", &source_identity),
-        ] {
-            let names_pod = name.as_ref().is_some_and(SessionName::names_pod);
-            if names_pod && session_scope != SessionScope::Pod {
-                return Err(usage(
-                    flag,
-                    "names the pod, which takes --session-scope pod",
-                ));
-            }
-        }
+        check_pod_names(
+            session_scope,
+            session_name.as_ref(),
+            source_identity.as_ref(),
+        )?;
         if web_identity_audience.is_empty() {
             return Err(usage("--web-identity-audience", "is empty"));
         }
         let network = hosts.network()?;
+        let sets_up = setup_network && !no_setup_network;
+        if !sets_up {
+            network.check_untended()?;
+        }
+        network.check_identity(identity)?;
+        let imds_hosts = network.imds.iter().flat_map(|capture| &capture.hosts);
         let sources = sources(
             association_sources,
             association_file.as_ref(),
@@ -264,10 +234,12 @@ impl TryFrom<RunArgs> for Config {
         Ok(Self {
             node_name: node_name_or_host(node_name)?,
             bind_hosts: network.addresses.clone(),
+            imds_hosts: imds_hosts.copied().collect(),
+            imds: imds.settings()?,
             port,
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
-            network: (setup_network && !no_setup_network).then_some(network),
+            network: sets_up.then_some(network),
             sources,
             annotation_prefix: prefix(annotation_prefix)?,
             allowed_roles,
@@ -295,24 +267,21 @@ impl TryFrom<RunArgs> for Config {
     }
 }
 
-impl HostArgs {
-    fn network(self) -> Result<Network, Error> {
-        let Self {
-            mut bind_hosts,
-            disable_ipv6,
-            link_kind,
-        } = self;
-        if disable_ipv6 {
-            bind_hosts.retain(IpAddr::is_ipv4);
+/// Names with the pod in them are for sessions of one pod.
+fn check_pod_names(
+    scope: SessionScope,
+    session: Option<&SessionName>,
+    source: Option<&SessionName>,
+) -> Result<(), Error> {
+    for (flag, name) in [("--session-name", session), ("--source-identity", source)] {
+        if name.is_some_and(SessionName::names_pod) && scope != SessionScope::Pod {
+            return Err(usage(
+                flag,
+                "names the pod, which takes --session-scope pod",
+            ));
         }
-        if bind_hosts.is_empty() {
-            return Err(usage("--bind-hosts", "names no address to listen on"));
-        }
-        Ok(Network {
-            addresses: bind_hosts,
-            link_kind,
-        })
     }
+    Ok(())
 }
 
 fn node_name_or_host(given: Option<String>) -> Result<String, Error> {

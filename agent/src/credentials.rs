@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::cache::{self, Cache, Fetch, Life, Patience, State};
 use crate::clock::{Clock, Moment};
-use crate::model::{Association, Credentials, PodName, Secret, ServiceAccount};
+use crate::model::{Association, AssumedRole, Credentials, PodName, Secret, ServiceAccount};
 
 pub mod eks_auth;
 pub mod exchanges;
@@ -247,19 +247,20 @@ impl Fetch for Assume {
     }
 }
 
-/// What AWS issued, its id, secret and token, as ours, if it can be used.
+/// What AWS issued, its id, secret and token, for a session of that ARN and id,
+/// as ours, if it can be used.
 fn issued(
     [id, secret, token]: [String; 3],
     expiration: DateTime,
-    account_id: &str,
+    [arn, session_id]: [&str; 2],
 ) -> Result<Credentials, Refusal> {
     if id.is_empty() || secret.is_empty() || token.is_empty() {
         return Err(Refusal::Malformed("empty credentials"));
     }
     let (secret, token) = (Secret::new(secret), Secret::new(token));
     let expires_at = moment(expiration)?;
-    let account_id = account_id.to_owned();
-    Ok(Credentials::new(id, secret, token, expires_at, account_id))
+    let role = AssumedRole::new(arn, session_id).map_err(|_| Refusal::Malformed("no role"))?;
+    Ok(Credentials::new(id, secret, token, expires_at, role))
 }
 
 fn moment(expiration: DateTime) -> Result<SystemTime, Refusal> {

@@ -75,6 +75,9 @@ pub enum Error {
     /// The token's pod lives no more.
     #[error("the token is of a pod that has gone: {0}")]
     GonePod(PodUid),
+    /// This process answers its own pod alone.
+    #[error("the address {0} is not this pod's own")]
+    Stranger(IpAddr),
     /// The token's pod is not the one that calls.
     #[error("the token is of another pod than the one that calls from {0}")]
     Elsewhere(IpAddr),

@@ -27,6 +27,8 @@
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
+//! | [`sidecar`] | the same for one pod, inside it |
+//! | [`tools`] | what people run by hand |
 
 #![forbid(unsafe_code)]
 
@@ -45,3 +47,5 @@ pub mod inject;
 pub mod model;
 pub mod node;
 pub mod serve;
+pub mod sidecar;
+pub mod tools;

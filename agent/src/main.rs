@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use credlet::config::{Command, Config, Error, NetsetupAction, Network};
+use credlet::config::sidecar::Sidecar;
+use credlet::config::{Command, Config, Error, NetsetupAction, Network, TrustPolicy};
 use credlet::node::{self, telemetry};
+use credlet::sidecar;
+use credlet::tools::trust_policy::{self, Answer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The request path is a few microseconds of work; more threads than this only
@@ -14,9 +17,15 @@ const MAX_WORKERS: usize = 4;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let outcome = match Command::parse(std::env::args_os()) {
-        Ok(Command::Run(config)) => run(*config),
-        Ok(Command::Netsetup(network, action)) => netsetup(&network, action),
+    let outcome: Result<(), Box<dyn std::error::Error>> = match Command::parse(std::env::args_os())
+    {
+        Ok(Command::Run(config)) => run(*config).map_err(Into::into),
+        Ok(Command::Netsetup(network, action)) => netsetup(&network, action).map_err(Into::into),
+        Ok(Command::Sidecar(config)) => serve_pod(*config).map_err(Into::into),
+        Ok(Command::SidecarSetup(network)) => {
+            netsetup(&network, NetsetupAction::Ensure).map_err(Into::into)
+        }
+        Ok(Command::TrustPolicy(config)) => return trust_policy(&config),
         Ok(Command::Version) => {
             println!("credlet {}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -46,10 +55,32 @@ fn run(config: Config) -> Result<(), node::Error> {
     runtime(cores.min(MAX_WORKERS)).block_on(node::run(config))
 }
 
+/// One thread: a pod's requests are few, and its memory is the pod's.
+fn serve_pod(config: Sidecar) -> Result<(), sidecar::Error> {
+    telemetry::start(config.log);
+    harden();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a process that just started can have a reactor");
+    runtime.block_on(sidecar::run(config))
+}
+
 fn netsetup(network: &Network, action: NetsetupAction) -> Result<(), node::Error> {
     let said = runtime(1).block_on(node::network::once(network, action))?;
     println!("{said}");
     Ok(())
+}
+
+fn trust_policy(config: &TrustPolicy) -> ExitCode {
+    match runtime(1).block_on(trust_policy::run(config)) {
+        Ok(Answer::Has) => ExitCode::SUCCESS,
+        Ok(Answer::HasNot) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("credlet: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn runtime(workers: usize) -> tokio::runtime::Runtime {

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 mod allowed;
+mod assumed_role;
 mod glob;
+mod partition;
 mod session_name;
 mod session_tag;
 mod subject;
@@ -18,7 +20,9 @@ mod subject;
 mod tests;
 
 pub use allowed::{AllowedRoles, Beyond, Malformed};
+pub use assumed_role::AssumedRole;
 pub use glob::{Glob, Rank};
+pub use partition::Partition;
 pub use session_name::{Field, Part, SessionName, is_in_session_names};
 pub use session_tag::{check_session_tag, check_session_tags};
 pub use subject::{OwnRole, Subject};
@@ -35,6 +39,9 @@ pub enum Invalid {
     /// Not the ARN of an IAM role.
     #[error("not the ARN of an IAM role (arn:PARTITION:iam::ACCOUNT:role/NAME)")]
     RoleArn,
+    /// Not a role's session.
+    #[error("not the ARN and the id of a role's session")]
+    AssumedRole,
     /// A pod without a UID.
     #[error("empty pod UID")]
     PodUid,
@@ -66,6 +73,13 @@ impl PodUid {
             return Err(Invalid::PodUid);
         }
         Ok(Self(uid.into()))
+    }
+}
+
+impl PodUid {
+    /// The UID as the API server wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -331,35 +345,48 @@ pub struct Credentials {
     pub session_token: Secret,
     /// When AWS stops to accept them, by AWS's clock.
     pub expires_at: SystemTime,
-    /// The account of the role that they are of.
-    pub account_id: String,
-    /// The response body, made once for all requests. See [`Self::body`].
-    body: OnceLock<Bytes>,
+    /// The role that they are of.
+    pub role: AssumedRole,
+    /// The response bodies, each made once for all requests. See [`Self::body`].
+    bodies: [OnceLock<Bytes>; 2],
+}
+
+/// In what form credentials are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As by a container credentials endpoint.
+    Container,
+    /// As by the instance metadata service.
+    Imds,
 }
 
 impl Credentials {
-    /// Credentials whose body is not rendered yet.
+    /// Credentials whose bodies are not rendered yet.
     pub fn new(
         access_key_id: String,
         secret_access_key: Secret,
         session_token: Secret,
         expires_at: SystemTime,
-        account_id: String,
+        role: AssumedRole,
     ) -> Self {
         Self {
             access_key_id,
             secret_access_key,
             session_token,
             expires_at,
-            account_id,
-            body: OnceLock::new(),
+            role,
+            bodies: [const { OnceLock::new() }; 2],
         }
     }
 
-    /// The response body: `render` is called by the first caller only.
-    pub fn body(&self, render: impl FnOnce(&Self) -> Vec<u8>) -> Bytes {
+    /// The response body of that form: `render` is called by the first caller only.
+    pub fn body(&self, form: Form, render: impl FnOnce(&Self) -> Vec<u8>) -> Bytes {
         let make = || Bytes::from_owner(Zeroizing::new(render(self)));
-        self.body.get_or_init(make).clone()
+        let body = match form {
+            Form::Container => &self.bodies[0],
+            Form::Imds => &self.bodies[1],
+        };
+        body.get_or_init(make).clone()
     }
 
     /// How long they remain valid at `now`; zero once expired.

@@ -1,7 +1,7 @@
 //! The daemon: composition, supervision, what operators look at.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -9,15 +9,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::associations::file;
-use crate::aws::{self, SdkConfig};
+use crate::aws::{self, SdkConfig, Whereabouts};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::identity::watch::{self, Client};
-use crate::serve::{self, BindError, Listeners, Prefer};
+use crate::serve::{self, BindError, Door, Listeners, Metadata, Prefer};
 
 mod counters;
-mod kernel;
+pub(crate) mod kernel;
 mod metrics;
 pub mod network;
 pub mod ops;
@@ -33,6 +33,9 @@ use ops::Desk;
 use readiness::{Gate, Readiness};
 use rooms::Rooms;
 use supervise::Supervisor;
+
+/// Where SDKs ask for instance metadata.
+const IMDS_PORT: u16 = 80;
 
 /// Why the agent could not start or go on. Fatal.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,8 @@ pub struct Outside {
 pub struct Addresses {
     /// The front doors.
     pub doors: Vec<SocketAddr>,
+    /// Instance metadata, if it is served.
+    pub imds: Vec<SocketAddr>,
     /// `/healthz` and `/readyz`.
     pub probes: Vec<SocketAddr>,
     /// `/metrics`, if it is served.
@@ -92,20 +97,25 @@ pub struct Agent {
 
 /// Serves this node until SIGTERM or SIGINT, and then drains.
 pub async fn run(config: Config) -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    let stop = stop_signal()?;
     let outside = Outside {
         api_server: watch::connect(config.kubeconfig.as_deref()).await?,
         aws: aws::load().await?,
         clock: Clock::system(),
     };
     Agent::start(config, outside).await?.run(stop).await
+}
+
+/// Resolves when the process is asked to end, by SIGTERM or SIGINT.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 impl Agent {
@@ -125,6 +135,7 @@ impl Agent {
         let limits = serve::Limits::for_open_files(open_files());
         let ports = Ports::bind(&config, limits)?;
         let addresses = ports.addresses();
+        let node = Whereabouts::new(&outside.aws, None);
         let rooms = Rooms::open(
             &config,
             outside,
@@ -137,9 +148,19 @@ impl Agent {
             when_synced(rooms.identity.clone(), readiness.clone()),
         );
 
+        let metadata = Metadata::new(config.imds.clone()).asking(node);
+        if let Some(network) = &config.network {
+            let pods = config.imds.pods;
+            if let Some(hold) = network::exempt(network, rooms.identity.clone(), pods) {
+                supervisor.spawn("exemptions", hold);
+            }
+        }
         let leave = CancellationToken::new();
         let doors = serve::run(
-            ports.doors,
+            vec![
+                (Door::Container, ports.doors),
+                (Door::Imds(Arc::new(metadata)), ports.imds),
+            ],
             kernel::ingress,
             Arc::clone(&rooms.broker) as _,
             limits,
@@ -162,6 +183,7 @@ impl Agent {
             version = env!("CARGO_PKG_VERSION"),
             node = config.node_name,
             doors = ?addresses.doors,
+            imds = ?addresses.imds,
             "credlet serves this node"
         );
         Ok(Self {
@@ -180,28 +202,26 @@ impl Agent {
 
     /// Goes on until `stop`, then drains: returns when every accepted request
     /// has its answer, a few seconds later at most.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        tokio::select! {
-            failure = self.supervisor.failure() => return Err(failure.into()),
-            ended = &mut self.doors => return Err(supervise::Error::of("front doors", &ended).into()),
-            () = stop => {}
-        }
-        tracing::info!("credlet leaves: it answers what it has accepted");
-        self.readiness.close(Gate::Doors);
-        self.leave.cancel();
-        tokio::select! {
-            failure = self.supervisor.failure() => Err(failure.into()),
-            ended = &mut self.doors => match ended {
-                Ok(()) => Ok(()),
-                Err(_) => Err(supervise::Error::of("front doors", &ended).into()),
-            },
-        }
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self {
+            addresses: _,
+            readiness,
+            supervisor,
+            doors,
+            leave,
+        } = self;
+        let leave = || {
+            readiness.close(Gate::Doors);
+            leave.cancel();
+        };
+        Ok(supervisor.serve(doors, stop, leave).await?)
     }
 }
 
 /// The sockets that listen.
 struct Ports {
     doors: Listeners,
+    imds: Listeners,
     probes: Listeners,
     metrics: Option<Listeners>,
 }
@@ -212,6 +232,12 @@ impl Ports {
         let bind = |hosts: &[_], port, prefer| Listeners::bind(hosts, port, prefer, limits.stall);
         Ok(Self {
             doors: bind(&hosts, config.port, Prefer::Incumbent)?,
+            imds: Listeners::bind_captured(
+                &speakable(&config.imds_hosts),
+                IMDS_PORT,
+                Prefer::Incumbent,
+                limits.stall,
+            )?,
             probes: bind(&hosts, config.probe_port, Prefer::Newcomer)?,
             metrics: config
                 .metrics_address
@@ -223,6 +249,7 @@ impl Ports {
     fn addresses(&self) -> Addresses {
         Addresses {
             doors: self.doors.addresses(),
+            imds: self.imds.addresses(),
             probes: self.probes.addresses(),
             metrics: self.metrics.iter().flat_map(Listeners::addresses).collect(),
         }
@@ -230,7 +257,7 @@ impl Ports {
 }
 
 /// For tasks that have nothing to say about their end.
-async fn ended(task: impl Future<Output = ()>) -> &'static str {
+pub(crate) async fn ended(task: impl Future<Output = ()>) -> &'static str {
     task.await;
     "nothing was left to do"
 }
@@ -243,14 +270,21 @@ async fn when_synced(identity: Identity, readiness: Readiness) -> Infallible {
 }
 
 /// The soft limit; the start of the process has raised it.
-fn open_files() -> usize {
+pub(crate) fn open_files() -> usize {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
+/// The hosts, which are others', without the IPv6 ones where the kernel has none.
+fn speakable(hosts: &[IpAddr]) -> Vec<IpAddr> {
+    let has_ipv6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    let hosts = hosts.iter().copied();
+    hosts.filter(|host| host.is_ipv4() || has_ipv6).collect()
+}
+
 /// The hosts without the IPv6 ones that this node cannot have: a kernel without
 /// IPv6, or a node where it is disabled, is served over IPv4.
-fn usable(hosts: &[IpAddr]) -> Vec<IpAddr> {
+pub(crate) fn usable(hosts: &[IpAddr]) -> Vec<IpAddr> {
     let (usable, absent): (Vec<_>, Vec<_>) = hosts
         .iter()
         .partition(|host| host.is_ipv4() || UdpSocket::bind((**host, 0)).is_ok());

@@ -17,17 +17,23 @@ use crate::broker::Answers;
 use crate::identity::Origin;
 
 mod container;
+mod doors;
 mod guests;
+mod imds;
 mod listen;
 mod metrics;
+mod visit;
 mod wire;
 
+pub use doors::{Door, Kind};
 pub use guests::Limit;
+pub use imds::Metadata;
 pub use listen::{BindError, Ingress, Listeners, Prefer};
-pub use metrics::{Metrics, RefusedLabels, RequestLabels};
+pub use metrics::{DoorLabels, Metrics, RefusedLabels, RequestLabels};
 pub use wire::Reason;
 
 use guests::{Guest, Guests};
+use visit::Visit;
 
 /// A request's head may not be larger, in bytes. Tokens are the largest part of
 /// an honest one, at about 2 KiB.
@@ -79,72 +85,55 @@ impl Limits {
     }
 }
 
-/// Answers on all listeners until `leave` is cancelled; returns when the last
+/// Answers at all doors until `leave` is cancelled; returns when the last
 /// connection has ended, a few seconds later at most.
 ///
 /// A leaving agent steers new connections to its successor, if one listens
 /// already, answers all that it has accepted, and closes each kept connection
 /// with its next answer.
 pub async fn run(
-    listeners: Listeners,
+    doors: Vec<(Door, Listeners)>,
     ingress: Ingress,
     answers: Arc<dyn Answers>,
     limits: Limits,
     metrics: Metrics,
     leave: CancellationToken,
 ) {
-    let house = Arc::new(House {
-        ingress,
-        answers,
-        limits,
-        guests: Guests::new(limits, metrics.clone()),
-        counted: metrics::Counted::new(metrics),
-        leaving: AtomicBool::new(false),
-        over: CancellationToken::new(),
+    let guests = Guests::new(limits, metrics.clone());
+    let counted = Arc::new(metrics::Counted::new(
+        &metrics,
+        doors.iter().map(|(door, _)| door),
+    ));
+    let kept = doors.into_iter().flat_map(|(door, listeners)| {
+        let house = Arc::new(House {
+            door,
+            ingress,
+            answers: Arc::clone(&answers),
+            limits,
+            guests: Arc::clone(&guests),
+            counted: Arc::clone(&counted),
+            leaving: AtomicBool::new(false),
+            over: CancellationToken::new(),
+        });
+        let keep = |listener| keep_door(listener, Arc::clone(&house), &leave);
+        let kept: Vec<_> = listeners.into_inner().into_iter().map(keep).collect();
+        kept
     });
-    let doors = listeners
-        .into_inner()
-        .into_iter()
-        .map(|listener| keep_door(listener, Arc::clone(&house), &leave));
-    futures::future::join_all(doors).await;
+    futures::future::join_all(kept).await;
 }
 
-/// What all connections share.
+/// What all connections share that come in by doors of a kind.
 struct House {
+    door: Door,
     ingress: Ingress,
     answers: Arc<dyn Answers>,
     limits: Limits,
     guests: Arc<Guests>,
-    counted: metrics::Counted,
+    counted: Arc<metrics::Counted>,
     /// Every answer from now on ends its connection.
     leaving: AtomicBool,
     /// Connections without a request under way end now.
     over: CancellationToken,
-}
-
-/// One connection's ends, and the house.
-struct Visit {
-    house: Arc<House>,
-    origin: Origin,
-    port: u16,
-    since: Instant,
-    /// When the last request's head was there, in milliseconds after `since`.
-    heard: AtomicU64,
-}
-
-impl Visit {
-    /// A request's head is there.
-    fn hear(&self, now: Instant) {
-        let after = now.duration_since(self.since).as_millis();
-        let after = u64::try_from(after).expect("no process runs for so long");
-        self.heard.store(after, Ordering::Relaxed);
-    }
-
-    /// When the next request's head is due.
-    fn head_due(&self) -> Instant {
-        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        self.since + heard + self.house.limits.head
-    }
 }
 
 async fn keep_door(listener: TcpListener, house: Arc<House>, leave: &CancellationToken) {
@@ -247,7 +236,7 @@ async fn receive(stream: TcpStream, visit: Visit, _guest: Guest) {
 async fn converse(stream: TcpStream, visit: Arc<Visit>) {
     let house = Arc::clone(&visit.house);
     let asked = Arc::clone(&visit);
-    let service = service_fn(move |request| container::answer(Arc::clone(&asked), request));
+    let service = service_fn(move |request| Arc::clone(&asked).answer(request));
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(HEAD_LIMIT)
@@ -279,9 +268,9 @@ async fn converse(stream: TcpStream, visit: Arc<Visit>) {
     // was understood, so no SDK sent it.
     if let Err(error) = ended {
         if error.is_parse_too_large() {
-            house.counted.unparsed(431);
+            house.counted.of(house.door.kind()).unparsed(431);
         } else if error.is_parse() {
-            house.counted.unparsed(400);
+            house.counted.of(house.door.kind()).unparsed(400);
         }
     }
 }

@@ -1,18 +1,22 @@
 //! The node's link and addresses: made, repaired and taken away over netlink.
 //!
 //! [`ensure`] brings the node to a [`Spec`] and says how it got there, [`keep()`]
-//! holds it there, [`remove`] takes away what they made. All act on the network
+//! holds it there, [`remove`] takes away what they made, and [`exempt()`] says whom
+//! [`Captured`] addresses are not captured for. All act on the network
 //! namespace of the calling thread. Several agents may do so at once.
 //!
 //! Who has an address, the kernel knows first: [`Paths`] says how it reaches an
 //! address and what changes, [`ingress()`] by which link a connection came in.
 
 mod error;
+mod exempt;
 mod ingress;
 mod keep;
 mod netlink;
+mod pace;
 mod paths;
 mod plan;
+mod rule;
 mod spec;
 mod step;
 
@@ -20,10 +24,12 @@ use netlink::Handle;
 use plan::{Dummies, Observed};
 
 pub use error::Error;
+pub use exempt::exempt;
 pub use ingress::ingress;
 pub use keep::keep;
 pub use paths::{Backlog, Change, Changes, LinkEvent, Mac, Path, Paths, Port, Shown, StationEvent};
-pub use spec::{Ipv6State, Link, LinkKind, LoReason, Outcome, Spec};
+pub use rule::{Family, Rule};
+pub use spec::{Captured, Exempt, Ipv6State, Link, LinkKind, LoReason, Others, Outcome, Spec};
 pub use step::{Place, Step};
 
 /// How often the node is observed and changed before it is called contested.
@@ -109,8 +115,11 @@ async fn try_step(
         (Some(libc::EPERM), _) => Err(Error::Privilege(step.clone())),
         (Some(libc::EOPNOTSUPP), Step::CreateDummy) => Ok(Tried::NoDummies),
         // Another agent was faster, or the link has gone.
-        (Some(libc::EEXIST | libc::ENODEV | libc::EADDRNOTAVAIL), _) => Ok(Tried::Overtaken),
-        // IPv6 was disabled on the link in between.
+        (Some(libc::EEXIST | libc::ENODEV | libc::EADDRNOTAVAIL), _)
+        | (Some(libc::ENOENT), Step::RemoveRule(_))
+        | (Some(libc::ESRCH), Step::RemoveRoute(_))
+        // The link was set down in between, or IPv6 disabled on it.
+        | (Some(libc::EACCES | libc::ENETDOWN), Step::AddRoute(_)) => Ok(Tried::Overtaken),
         (Some(libc::EACCES), Step::AddAddress(_, address)) if address.is_ipv6() => {
             Ok(Tried::Overtaken)
         }

@@ -23,10 +23,12 @@ use crate::step::{Place, Step};
 
 pub(crate) mod changes;
 pub(crate) mod paths;
+mod rules;
 
-/// Marks our addresses (`IFA_PROTO`, Linux 5.18), so that removal on `lo` can
-/// tell them from those of others. The kernel uses 1 to 3 itself.
-const ORIGIN: AddressProtocol = AddressProtocol::Other(0xc5);
+/// Marks what is ours, so that removal can tell it from what is others': of
+/// addresses (`IFA_PROTO`, Linux 5.18) the kernel uses 1 to 3 itself, of rules
+/// and routes routing daemons use some more.
+const ORIGIN: u8 = 0xc5;
 
 /// `ifa_preferred` and `ifa_valid` of an address that does not expire.
 const FOREVER: u32 = u32::MAX;
@@ -35,21 +37,29 @@ const FOREVER: u32 = u32::MAX;
 pub(crate) async fn connected<T>(
     work: impl AsyncFnOnce(&Handle) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Connection)?;
+    // Strict, for the routes of one table and not of all; before Linux 4.20 there
+    // is no such thing.
+    let (connection, handle, _) = rtnetlink::new_connection_with_strict_check()
+        .or_else(|_| rtnetlink::new_connection())
+        .map_err(Error::Connection)?;
     tokio::select! {
         result = work(&handle) => result,
         () = connection => Err(closed()),
     }
 }
 
-/// The kernel's notifications of changed links and addresses, from the moment
-/// that this returns. It has a socket of its own: when the socket overflows,
+/// The kernel's notifications of changed links, addresses, rules and routes,
+/// from the moment that this returns. It has a socket of its own: when the socket overflows,
 /// notifications are lost, but never an answer.
 pub(crate) fn subscribe() -> Result<(impl Future<Output = ()>, Changes), Error> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
     ];
     let (connection, _, messages) =
         rtnetlink::new_multicast_connection(&groups).map_err(Error::Connection)?;
@@ -61,16 +71,31 @@ pub(crate) fn subscribe() -> Result<(impl Future<Output = ()>, Changes), Error> 
     ))
 }
 
+type Message = NetlinkMessage<RouteNetlinkMessage>;
+
 pub(crate) struct Changes {
-    messages: futures::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    messages: futures::stream::BoxStream<'static, Message>,
 }
 
 impl Changes {
     /// Waits until something changed that may concern the spec.
     pub(crate) async fn next(&mut self, spec: &Spec, observed: &Observed) -> Result<(), Error> {
+        self.next_of(|message| concerns(message, spec, observed))
+            .await
+    }
+
+    /// Waits until something changed that may concern exemptions.
+    pub(crate) async fn next_of_rules(&mut self, observed: &Observed) -> Result<(), Error> {
+        self.next_of(|message| rules::concerns(message) || renames(message, observed))
+            .await
+    }
+
+    async fn next_of(&mut self, concerns: impl Fn(&Message) -> bool) -> Result<(), Error> {
         loop {
             let message = self.messages.next().await.ok_or_else(closed)?;
-            if concerns(&message, spec, observed) {
+            let is_overrun = matches!(message.payload, NetlinkPayload::Overrun(_));
+            // The socket overflowed: anything may have changed.
+            if is_overrun || concerns(&message) {
                 // One look answers all that came together.
                 while let Some(Some(_)) = self.messages.next().now_or_never() {}
                 return Ok(());
@@ -84,7 +109,21 @@ pub(crate) fn closed() -> Error {
     Error::Connection(io::ErrorKind::UnexpectedEof.into())
 }
 
-fn concerns(message: &NetlinkMessage<RouteNetlinkMessage>, spec: &Spec, seen: &Observed) -> bool {
+/// Whether a link that was seen has gone, or has another name.
+fn renames(message: &Message, seen: &Observed) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+            seen.names.contains_key(&link.header.index)
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+            let seen = seen.names.get(&link.header.index);
+            seen.is_some_and(|seen| name(link).is_some_and(|name| name != seen))
+        }
+        _ => false,
+    }
+}
+
+fn concerns(message: &Message, spec: &Spec, seen: &Observed) -> bool {
     let ours = |index| {
         [Place::Lo, Place::Dummy]
             .iter()
@@ -100,9 +139,7 @@ fn concerns(message: &NetlinkMessage<RouteNetlinkMessage>, spec: &Spec, seen: &O
             let wanted = |address| spec.addresses.contains(&address);
             ours(message.header.index) || address(message).is_some_and(wanted)
         }
-        // The socket overflowed: anything may have changed.
-        NetlinkPayload::Overrun(_) => true,
-        _ => false,
+        _ => rules::concerns(message),
     }
 }
 
@@ -131,6 +168,11 @@ pub(crate) async fn observe(
         .try_collect()
         .await
         .map_err(|e| Error::Observe(io(e)))?;
+    let observed = async {
+        let rules = rules::rules(handle).await?;
+        Ok((rules, rules::routes(handle, lo.header.index).await?))
+    };
+    let (rules, routes) = observed.await.map_err(Error::Observe)?;
     Ok(Observed {
         lo: state(lo),
         named: match named.map(|link| (link, kind(link))) {
@@ -145,6 +187,9 @@ pub(crate) async fn observe(
         },
         dummies,
         addresses: addresses.iter().filter_map(held).collect(),
+        rules,
+        routes,
+        names: rules::names(&links),
     })
 }
 
@@ -160,7 +205,12 @@ pub(crate) async fn apply(
             .index(place)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     };
+    let lo = observed.lo.index;
     let result = match *step {
+        Step::AddRule(ref rule) => return rules::add_rule(handle, rule).await,
+        Step::RemoveRule(ref rule) => return rules::remove_rule(handle, rule).await,
+        Step::AddRoute(address) => return rules::add_route(handle, address, lo).await,
+        Step::RemoveRoute(address) => return rules::remove_route(handle, address, lo).await,
         Step::CreateDummy => {
             handle
                 .link()
@@ -195,7 +245,9 @@ pub(crate) async fn apply(
 /// kernel would else pick it as the source of the node's own connections over
 /// links without an address, such as those to pods, and prefer it on `lo`.
 fn dress(message: &mut AddressMessage, address: IpAddr) {
-    message.attributes.push(AddressAttribute::Protocol(ORIGIN));
+    message
+        .attributes
+        .push(AddressAttribute::Protocol(AddressProtocol::Other(ORIGIN)));
     match address {
         IpAddr::V4(_) => message.header.scope = AddressScope::Link,
         IpAddr::V6(_) => {
@@ -281,7 +333,7 @@ fn ipv6(link: &LinkMessage) -> Ipv6State {
 fn held(message: &AddressMessage) -> Option<Held> {
     let ours = message
         .attributes
-        .contains(&AddressAttribute::Protocol(ORIGIN));
+        .contains(&AddressAttribute::Protocol(AddressProtocol::Other(ORIGIN)));
     Some(Held {
         link: message.header.index,
         address: address(message)?,

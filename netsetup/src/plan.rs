@@ -1,19 +1,24 @@
 //! From what is and what is wanted to what must be done: pure, so that kernels
 //! that are not at hand can be tested as data.
 //!
-//! No routes are planned. An address brings its own route in the table `local`,
+//! An address of the node's own takes no route. It brings one in the table `local`,
 //! the kernel restores it when the link comes up again, and a packet for it is
 //! delivered from whichever link it arrives by. Pods reach it through their
-//! default route.
+//! default route. Addresses that are others' take more: see [`capture`].
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::error::Error;
+use crate::rule::Rule;
 use crate::spec::{Ipv6State, Link, LinkKind, LoReason, Spec};
 use crate::step::{Place, Step};
 
+pub(crate) mod capture;
 #[cfg(test)]
 mod tests;
+
+use capture::Local;
 
 /// The node's network, as far as it matters for a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +28,12 @@ pub(crate) struct Observed {
     pub(crate) dummies: Dummies,
     /// Every address of the node, on whichever link.
     pub(crate) addresses: Vec<Held>,
+    /// The rules that may be for captured addresses.
+    pub(crate) rules: Vec<(Rule, Origin)>,
+    /// What is behind them.
+    pub(crate) routes: Vec<Local>,
+    /// The links by index.
+    pub(crate) names: BTreeMap<u32, String>,
 }
 
 /// What has the spec's link name.
@@ -100,16 +111,16 @@ pub(crate) fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, Error> {
     let missing = spec.wanted(ipv6).filter(|&address| !observed.has(address));
     let steps = up
         .into_iter()
-        .chain(missing.map(|address| Step::AddAddress(place, address)));
-    Ok(Plan {
-        link,
-        ipv6,
-        steps: steps.collect(),
-    })
+        .chain(missing.map(|address| Step::AddAddress(place, address)))
+        .chain(capture::steps(spec.captured.as_ref(), observed));
+    let mut steps: Vec<_> = steps.collect();
+    // Both parts may want `lo` up.
+    steps.dedup();
+    Ok(Plan { link, ipv6, steps })
 }
 
-/// What takes away what an earlier [`plan`] made, on either link. Addresses on
-/// `lo` that others put there stay.
+/// What takes away what an earlier [`plan`] made, on either link and whatever
+/// was captured. Addresses on `lo` that others put there stay.
 pub(crate) fn plan_removal(spec: &Spec, observed: &Observed) -> Vec<Step> {
     let dummy = match observed.named {
         Named::Dummy(_) => Some(Step::DeleteDummy),
@@ -121,8 +132,9 @@ pub(crate) fn plan_removal(spec: &Spec, observed: &Observed) -> Vec<Step> {
             && spec.own_addresses().any(|own| own == held.address)
     };
     let addresses = observed.addresses.iter().filter(ours);
-    addresses
-        .map(|held| Step::RemoveAddress(Place::Lo, held.address))
+    capture::steps(None, observed)
+        .into_iter()
+        .chain(addresses.map(|held| Step::RemoveAddress(Place::Lo, held.address)))
         .chain(dummy)
         .collect()
 }

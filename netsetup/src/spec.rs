@@ -1,7 +1,8 @@
 //! What is wanted of the node, and what came of it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::rule::Family;
 use crate::step::Step;
 
 /// What [`ensure`](crate::ensure) is to make true.
@@ -15,6 +16,44 @@ pub struct Spec {
     /// One that the node already has on some link is left there. Loopback and
     /// unspecified addresses are every node's own: nothing is done for them.
     pub addresses: Vec<IpAddr>,
+    /// Others' addresses at which pods are to reach this node; `None`: none, and
+    /// what an earlier run captured is let go.
+    pub captured: Option<Captured>,
+}
+
+/// Others' addresses at which everything that is forwarded reaches this node
+/// instead, by policy routing. What the node's own processes send to them, and
+/// so host-network pods, goes where it always went.
+///
+/// The addresses do not become the node's: a listener there takes
+/// `IP_TRANSPARENT`. While there is none, a client gets no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// The one over IPv4.
+    pub v4: Ipv4Addr,
+    /// The one over IPv6. Nothing is done for it where the kernel has no IPv6.
+    pub v6: Ipv6Addr,
+    /// Whether any pods are let go.
+    pub others: Others,
+}
+
+/// What becomes of pods' packets that are not to be captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// There are none: all are captured.
+    Block,
+    /// Those of [`exempt()`](crate::exempt())'s addresses go where they always went.
+    Pass,
+}
+
+/// An address whose packets are not captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Exempt {
+    /// The source.
+    pub address: IpAddr,
+    /// The index of the link that they come in by, so that another that has the
+    /// address later, behind another link, is captured. `None`: any link.
+    pub link: Option<u32>,
 }
 
 /// Which kind of link is to carry the addresses.
@@ -75,12 +114,13 @@ pub enum Ipv6State {
 
 impl Spec {
     /// The addresses on a dummy link `credlet0` where the kernel has dummy
-    /// links, else on `lo`; IPv6 where the node has it.
+    /// links, else on `lo`; IPv6 where the node has it; nothing captured.
     pub fn new(addresses: Vec<IpAddr>) -> Self {
         Self {
             name: "credlet0".into(),
             kind: LinkKind::Auto,
             addresses,
+            captured: None,
         }
     }
 
@@ -96,6 +136,15 @@ impl Spec {
             .iter()
             .copied()
             .filter(|address| !address.is_loopback() && !address.is_unspecified())
+    }
+}
+
+impl Captured {
+    pub(crate) fn of(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4.into(),
+            Family::V6 => self.v6.into(),
+        }
     }
 }
 

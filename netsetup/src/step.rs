@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::plan::capture::TABLE;
+use crate::rule::Rule;
+
 /// One change to the node's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -16,6 +19,14 @@ pub enum Step {
     RemoveAddress(Place, IpAddr),
     /// Delete the dummy link, its addresses with it.
     DeleteDummy,
+    /// Add a policy rule.
+    AddRule(Rule),
+    /// Remove a policy rule.
+    RemoveRule(Rule),
+    /// Have what the rules give to it be delivered here.
+    AddRoute(IpAddr),
+    /// Have it not.
+    RemoveRoute(IpAddr),
 }
 
 /// A link that steps are about.
@@ -35,6 +46,14 @@ impl fmt::Display for Step {
             Self::AddAddress(place, address) => write!(f, "add {address} to {place}"),
             Self::RemoveAddress(place, address) => write!(f, "remove {address} from {place}"),
             Self::DeleteDummy => f.write_str("delete the dummy link"),
+            Self::AddRule(rule) => write!(f, "add the rule {rule}"),
+            Self::RemoveRule(rule) => write!(f, "remove the rule {rule}"),
+            Self::AddRoute(address) => {
+                write!(f, "add the route local {address} dev lo table {TABLE}")
+            }
+            Self::RemoveRoute(address) => {
+                write!(f, "remove the route local {address} dev lo table {TABLE}")
+            }
         }
     }
 }

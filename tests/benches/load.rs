@@ -45,9 +45,13 @@ impl Target {
     }
 
     pub(crate) fn at(address: SocketAddr, path: &str, header: &str) -> Self {
+        Self::by("GET", address, path, header)
+    }
+
+    pub(crate) fn by(method: &str, address: SocketAddr, path: &str, header: &str) -> Self {
         // What botocore sends.
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\n\
              Accept: application/json\r\n{header}User-Agent: Botocore/1.40 Python/3.13\r\n\r\n",
         );
         let request = request.into_bytes();
@@ -78,6 +82,14 @@ impl Target {
     pub(crate) fn ask(&self, stream: &mut TcpStream, buffer: &mut [u8]) -> usize {
         self.send(stream);
         receive(stream, buffer)
+    }
+
+    /// The body that is answered to a pod.
+    pub(crate) fn body(&self, from: Ipv4Addr) -> Vec<u8> {
+        let mut buffer = [0; 8192];
+        let length = self.ask(&mut self.connect(from), &mut buffer);
+        let head = buffer.windows(4).position(|it| it == b"\r\n\r\n");
+        buffer[head.expect("a head") + 4..length].to_vec()
     }
 }
 

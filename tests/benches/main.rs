@@ -59,15 +59,13 @@ fn main() {
             server.round();
         }
     }
-    let ends = [
-        (credlet.address(), &credlet.worker),
-        (bare.address, &bare.worker),
-    ];
-    let tokens = with_tokens(ends, &credlet.tokens());
+    let tokens = with_tokens(&credlet, &bare);
+    let doors = by_turns(&credlet.doors().map(|targets| (targets, &credlet.worker)));
     let quiet = [credlet.address(), bare.address].map(server::noisy_neighbour);
     let burst = server::cold_burst(UPSTREAM);
     let seen: Vec<_> = servers.into_iter().map(Measured::seen).collect();
     print_ratios(&seen, tokens);
+    print_doors(doors);
     print_figures(&figures, quiet, burst);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(identity::measure()).print();
@@ -137,20 +135,14 @@ impl Measured {
     }
 }
 
-/// Requests a second with remembered tokens, and microseconds on a core for
-/// each, of the agent and of the bare server that gets the same bytes.
-fn with_tokens(ends: [(SocketAddr, &Worker); 2], tokens: &[String]) -> [[f64; 2]; 2] {
-    let targets = ends.map(|(address, _)| -> Targets {
-        let tokens = tokens.iter();
-        tokens
-            .map(|token| Target::with_token(address, token))
-            .collect()
-    });
-    // The first round has the agent verify them.
-    let mut seen = [const { [Vec::new(), Vec::new()] }; 2];
+/// Requests a second on kept connections, and microseconds of the server on a core
+/// for each, of several that are asked in turns.
+fn by_turns<const N: usize>(asked: &[(Targets, &Worker); N]) -> [[f64; 2]; N] {
+    // The first round has the agent verify tokens.
+    let mut seen = [const { [Vec::new(), Vec::new()] }; N];
     for round in 0..=ROUNDS {
-        for (index, targets) in targets.iter().enumerate() {
-            let on_core = || load::on_core(&ends[index].1.thread);
+        for (index, (targets, worker)) in asked.iter().enumerate() {
+            let on_core = || load::on_core(&worker.thread);
             let (begun, idle) = (Instant::now(), on_core());
             let asked = f64::from(load::kept_by_each(targets, ROUND));
             if round > 0 {
@@ -160,6 +152,21 @@ fn with_tokens(ends: [(SocketAddr, &Worker); 2], tokens: &[String]) -> [[f64; 2]
         }
     }
     seen.map(|rounds| rounds.map(load::median))
+}
+
+/// Of the agent, and of the bare server that gets the same bytes.
+fn with_tokens(credlet: &CredletServer, bare: &BareServer) -> [[f64; 2]; 2] {
+    let tokens = credlet.tokens();
+    let with_tokens = |address| -> Targets {
+        let tokens = tokens.iter();
+        tokens
+            .map(|token| Target::with_token(address, token))
+            .collect()
+    };
+    by_turns(&[
+        (with_tokens(credlet.address()), &credlet.worker),
+        (with_tokens(bare.address), &bare.worker),
+    ])
 }
 
 fn micros(duration: Duration) -> f64 {
@@ -200,6 +207,21 @@ fn print_ratios(seen: &[[Option<f64>; 5]], [ours, bare]: [[f64; 2]; 2]) {
     }
 }
 
+/// Instance metadata beside the same credentials at `/v1/credentials`.
+fn print_doors([credentials, v1, v2]: [[f64; 2]; 3]) {
+    let [beside, cost] = credentials.map(|value| format!("{value:.1}"));
+    row(["requests/s for /v1/credentials", &beside, "", "", "", ""]);
+    row(["us of a core, for /v1/credentials", &cost, "", "", "", ""]);
+    for (version, seen) in [("v1", v1), ("v2 with a session token", v2)] {
+        let [rate, cost] = seen.map(|value| format!("{value:.1}"));
+        let ratio = format!("{:.2}", seen[0] / credentials[0]);
+        let name = format!("requests/s for instance metadata, {version}");
+        row([&name, &rate, "", &ratio, ">= 0.90", ""]);
+        let name = format!("us of a core, for it, {version}");
+        row([&name, &cost, "", "", "", ""]);
+    }
+}
+
 /// The rest of the table, which has no ratio.
 fn print_figures(figures: &Figures, quiet: [Duration; 2], (calls, last): (u64, Duration)) {
     let millis = |duration: Duration| format!("{:.1}", micros(duration) / 1e3);
@@ -237,7 +259,7 @@ fn kib(bytes: usize) -> String {
 
 fn row(cells: [&str; 6]) {
     let [name, ours, bare, ratio, wanted, peer] = cells;
-    println!("| {name:<47} | {ours:>9} | {bare:>10} | {ratio:>5} | {wanted:>8} | {peer:>9} |");
+    println!("| {name:<57} | {ours:>9} | {bare:>10} | {ratio:>5} | {wanted:>8} | {peer:>9} |");
 }
 
 /// Another agent, killed when dropped.

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use credlet::config::Imds;
 use credlet::model::ServiceAccount;
-use credlet::serve::Limits;
+use credlet::serve::{Limits, Metadata};
 use credlet_tests::front::{Front, HOST, Pods, limits};
 use credlet_tests::node::netlink;
 use http_body_util::Full;
@@ -23,11 +24,15 @@ use rtnetlink::LinkUnspec;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::load::{self, Target};
+use crate::load::{self, Target, Targets};
 use crate::pod;
 
 const NOISE: usize = 64;
 const BURSTS: usize = 5;
+/// What the name of a pod's role stands after.
+const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+/// botocore's sessions.
+const LIFE: &str = "X-aws-ec2-metadata-token-ttl-seconds: 21600\r\n";
 
 /// Something that answers, on one worker: servers have one core here.
 pub(crate) struct Worker {
@@ -87,7 +92,8 @@ impl CredletServer {
             .collect();
         let worker = Worker::start();
         let known = pods.clone();
-        let front = async move { Front::open(0, &known, limits).await };
+        let metadata = Some(Metadata::new(Imds::default()));
+        let front = async move { Front::with(metadata, 0, &known, limits).await };
         let front = worker.runtime.block_on(worker.runtime.spawn(front));
         Self {
             worker,
@@ -113,15 +119,24 @@ impl CredletServer {
 
     /// The body that the first pod gets.
     pub(crate) fn answer(&self) -> Bytes {
-        let mut buffer = [0; 8192];
-        let target = Target::new(self.address());
-        let length = target.ask(&mut target.connect(pod(1)), &mut buffer);
-        let head = buffer
-            .windows(4)
-            .position(|it| it == b"\r\n\r\n")
-            .expect("a head")
-            + 4;
-        Bytes::copy_from_slice(&buffer[head..length])
+        Target::new(self.address()).body(pod(1)).into()
+    }
+
+    /// What its first pods ask for the same credentials: at `/v1/credentials`, and
+    /// as instance metadata, without a session token and with one.
+    pub(crate) fn doors(&self) -> [Targets; 3] {
+        let imds = self.front().imds.expect("it is open");
+        let credentials = |account: &ServiceAccount| format!("{ROLES}{}", account.name());
+        let pods = || self.pods.iter().take(load::BATCH.into());
+        let first = pods().map(|_| Target::new(self.address()));
+        let second = pods().map(|(_, account)| Target::at(imds, &credentials(account), ""));
+        let third = pods().map(|(pod, account)| {
+            let session = Target::by("PUT", imds, "/latest/api/token", LIFE).body(*pod);
+            let session = String::from_utf8(session).expect("text");
+            let header = format!("X-aws-ec2-metadata-token: {session}\r\n");
+            Target::at(imds, &credentials(account), &header)
+        });
+        [first.collect(), second.collect(), third.collect()]
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use credlet::model::ServiceAccount;
 use credlet_tests::client::connect;
-use credlet_tests::front::{Front, Pods, limits, namespace};
+use credlet_tests::front::{Front, Pods, apart, limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,12 +22,6 @@ const PATH: &str = "/v1/credentials";
 const SHORT: Duration = Duration::from_millis(300);
 /// Within which anything that is to happen has happened.
 const SOON: Duration = Duration::from_secs(5);
-
-/// Runs a test in a network of its own.
-async fn apart(test: impl AsyncFnOnce() + Send + 'static) {
-    let namespace = namespace().await.expect("network namespaces");
-    namespace.run(test).await;
-}
 
 fn pods() -> Pods {
     let account = |namespace, name| ServiceAccount::new(namespace, name).unwrap();

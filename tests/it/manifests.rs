@@ -20,6 +20,10 @@ const FOLDERS: [&str; 4] = [
     "manifests/components/association-status",
 ];
 
+/// The components that have no manifest of their own and change others'; those of
+/// sidecars have tests of their own.
+const CHANGES: [&str; 3] = ["imds", "sidecar-fargate", "sidecar-gke"];
+
 #[test]
 fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
     for (path, document) in FOLDERS.iter().flat_map(|folder| documents(folder)) {
@@ -65,6 +69,49 @@ fn the_kustomization_leaves_no_manifest_out() {
             .collect();
         assert_eq!(listed, there, "{folder}");
     }
+}
+
+#[test]
+fn every_component_has_manifests_or_changes_and_is_known_here() {
+    let entries = fs::read_dir(root().join("manifests/components")).expect("the folder is there");
+    let there: BTreeSet<_> = entries
+        .map(|entry| entry.expect("readable").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    let with_manifests = FOLDERS.iter().skip(1);
+    let known = with_manifests
+        .filter_map(|folder| folder.rsplit('/').next())
+        .chain(CHANGES);
+    assert_eq!(there, known.map(str::to_owned).collect());
+    for component in CHANGES {
+        let kustomization = kustomization(&format!("manifests/components/{component}"));
+        assert_eq!(kustomization["kind"], "Component", "{component}");
+        assert_eq!(kustomization["resources"], Value::Null, "{component}");
+    }
+}
+
+/// That no permission and no capability is added with it.
+#[test]
+fn instance_metadata_is_one_setting_of_the_agent_and_changes_nothing_else() {
+    let kustomization = kustomization("manifests/components/imds");
+    let patches = kustomization["patches"].as_array().expect("a list");
+    let [patch] = &patches[..] else {
+        panic!("one patch");
+    };
+    let set = daemon_set();
+    let target = json!({"kind": "DaemonSet", "name": set.metadata.name});
+    assert_eq!(patch["target"], target);
+    let operations: Value =
+        serde_saphyr::from_str(patch["patch"].as_str().expect("a text")).expect("YAML");
+    let wanted = json!([{
+        "op": "add",
+        "path": "/spec/template/spec/containers/0/env/-",
+        "value": {"name": "CREDLET_IMDS", "value": "node"},
+    }]);
+    assert_eq!(operations, wanted);
+    // Such an operation needs the list to be there, and would set a name twice.
+    let env = container().env.expect("a list of settings");
+    assert!(env.iter().all(|setting| setting.name != "CREDLET_IMDS"));
 }
 
 #[test]

@@ -77,8 +77,8 @@ async fn each_counter_counts_and_the_readme_lists_all_that_is_served() {
 
     let text = rig.metrics().await;
     for counter in [
-        "credlet_requests_total{code=\"200\",reason=\"Ok\"}",
-        "credlet_request_seconds_count",
+        "credlet_requests_total{door=\"Container\",code=\"200\",reason=\"Ok\"}",
+        "credlet_request_seconds_count{door=\"Container\"}",
         "credlet_connections",
         "credlet_upstream_calls_total{api=\"AssumeRole\",outcome=\"Ok\"}",
         "credlet_upstream_calls_total{api=\"ListPodIdentityAssociations\",outcome=\"Ok\"}",

@@ -11,8 +11,13 @@ use credlet::model::ServiceAccount;
 
 const README: &str = include_str!("../../README.md");
 
+/// Of a verb, or of several words.
 fn help(verb: &str) -> String {
-    match Command::parse(["credlet", verb, "--help"].map(OsString::from)) {
+    let words = ["credlet"]
+        .into_iter()
+        .chain(verb.split(' '))
+        .chain(["--help"]);
+    match Command::parse(words.map(OsString::from)) {
         Err(Error::Help(text)) => text,
         other => panic!("no help but {other:?}"),
     }
@@ -44,17 +49,20 @@ fn variables(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_settings_are_those_of_the_program_each_with_its_variable() {
-    let section = README
-        .split("## Settings")
-        .nth(1)
-        .expect("a section on settings");
-    let table: String = section
-        .lines()
-        .filter(|line| line.starts_with("| `--"))
-        .collect();
-    let help = help("run").replace("--help", "");
-    assert_eq!(flags(&table), flags(&help));
-    assert_eq!(variables(&table), variables(&help));
+    for (verb, from, to) in [
+        ("run", "## Settings", "## The sidecar"),
+        ("sidecar", "## The sidecar", "## What a pod gets"),
+    ] {
+        let section = README.split(from).nth(1).expect("a section on settings");
+        let section = section.split(to).next().expect("split yields at least one");
+        let table: String = section
+            .lines()
+            .filter(|line| line.starts_with("| `--"))
+            .collect();
+        let help = help(verb).replace("--help", "");
+        assert_eq!(flags(&table), flags(&help), "{verb}");
+        assert_eq!(variables(&table), variables(&help), "{verb}");
+    }
 }
 
 #[test]
@@ -64,9 +72,27 @@ fn every_flag_that_the_readme_names_anywhere_exists() {
     let is_ours = |line: &&str| !others.iter().any(|other| line.contains(other));
     let ours = README.lines().filter(is_ours);
     let text: String = ours.collect::<Vec<_>>().join("\n");
-    let known = help("run") + &help("netsetup");
+    let kinds = ["fargate", "irsa", "pod-identity", "credlet"];
+    let verbs = kinds.map(|kind| format!("trust-policy {kind}"));
+    let known = verbs.map(|verb| help(&verb)).concat()
+        + &help("run")
+        + &help("netsetup")
+        + &help("sidecar");
     for flag in flags(&text) {
         assert!(flags(&known).contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn every_flag_of_the_trust_policies_is_documented() {
+    let section = README.split("## Trust policies").nth(1);
+    let section = section.and_then(|rest| rest.split("\n## ").next());
+    let section = section.expect("a section on trust policies");
+    for kind in ["fargate", "irsa", "pod-identity", "credlet"] {
+        let help = help(&format!("trust-policy {kind}")).replace("--help", "");
+        for flag in flags(&help) {
+            assert!(flags(section).contains(flag), "{kind} {flag}");
+        }
     }
 }
 

@@ -207,7 +207,7 @@ async fn a_namespace_bounds_the_roles_that_are_declared_in_it_and_not_eks_s() {
     rig.metric("credlet_events_total{outcome=\"Written\"} 1")
         .await;
     assert_eq!(rig.kube.events()[0]["reason"], "RoleNotAllowed");
-    rig.metric("credlet_requests_total{code=\"403\",reason=\"RoleNotAllowed\"}")
+    rig.metric("credlet_requests_total{door=\"Container\",code=\"403\",reason=\"RoleNotAllowed\"}")
         .await;
     rig.kube
         .put(Kind::Namespace, bounds(&format!("{other} {shop}")));

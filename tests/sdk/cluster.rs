@@ -2,20 +2,15 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::process::Stdio;
 use std::time::Duration;
 
-use credlet_tests::fake_aws::REGION;
 use credlet_tests::fake_kube::{self, FakeKube};
 use credlet_tests::moto::Moto;
 use credlet_tests::node::{Node, Pod};
 use credlet_tests::process::{self, Agent};
 use tempfile::TempDir;
-use tokio::process::Command;
-use tokio::time::timeout;
 
-/// The folder of this package.
-pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::programs::{Program, run};
 
 /// What pods are told to ask.
 pub(crate) const ENDPOINTS: [&str; 2] = [
@@ -26,7 +21,8 @@ pub(crate) const ENDPOINTS: [&str; 2] = [
 /// Whom the pod's credentials must belong to.
 pub(crate) const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/checkout/shop.checkout";
 
-const ASSOCIATIONS: &str = "
+/// What the file of associations says.
+pub(crate) const ASSOCIATIONS: &str = "
 associations:
   - namespace: shop
     serviceAccount: checkout
@@ -38,9 +34,6 @@ const TOKEN: &str = "token";
 
 const POD_IPV4: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
 const POD_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 2);
-
-/// The slowest machine's start of Python or of an SDK.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the agent asks STS for.
 #[derive(Clone, Copy, Debug)]
@@ -121,40 +114,18 @@ impl Cluster {
     /// Runs a program that knows the agent's address, the pod's token and STS's
     /// address, and nothing else.
     /// Returns what it printed, and whether it ended well.
-    pub(crate) async fn run_in_pod(&self, mut command: Command, endpoint: &str) -> (String, bool) {
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.folder.path())
-            .env(
-                "NODE_PATH",
-                format!("{ROOT}/../target/sdk/node/node_modules"),
-            )
-            .env("AWS_REGION", REGION)
-            .env("AWS_DEFAULT_REGION", REGION)
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_ENDPOINT_URL_STS", self.sts.url())
-            .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint)
-            .env(
+    pub(crate) async fn run_in_pod(&self, program: Program, endpoint: &str) -> (String, bool) {
+        let token = self.folder.path().join(TOKEN);
+        let environment = [
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint),
+            (
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-                self.folder.path().join(TOKEN),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = self
-            .pod
-            .ns
-            .spawn(command)
-            .await
-            .expect("the program starts");
-        let output = timeout(PATIENCE, child.wait_with_output()).await;
-        let output = output
-            .expect("the program ends")
-            .expect("its output can be read");
-        let text = [output.stdout, output.stderr]
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        (text.join("\n"), output.status.success())
+                token.to_str().expect("a temporary folder's path is text"),
+            ),
+        ];
+        let (command, home) = (program.command(), self.folder.path());
+        run(command, &self.pod.ns, home, &self.sts.url(), &environment).await
     }
 
     /// What the agent has logged.

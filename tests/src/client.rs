@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, HOST};
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -90,11 +91,17 @@ impl Kept {
 
     /// `GET path`, with a token or without.
     pub async fn get(&mut self, path: &str, token: Option<&str>) -> Result<Answer, Error> {
-        self.sender.ready().await?;
-        let mut request = Request::get(path).header(HOST, self.to.to_string());
+        let mut request = Request::get(path);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }
+        self.send(request).await
+    }
+
+    /// Any request, to which `Host` is added, without a body.
+    pub async fn send(&mut self, request: Builder) -> Result<Answer, Error> {
+        self.sender.ready().await?;
+        let request = request.header(HOST, self.to.to_string());
         let request = request.body(Empty::<Bytes>::new())?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();

@@ -1,7 +1,7 @@
 //! The real front door and all behind it, but for AWS and the API server.
 //!
 //! The node's own addresses, loopback first, name no pod. So pods are addresses
-//! of [`PODS`] here, in a network namespace of [`namespace`]'s, and the front door
+//! of [`PODS`] here, in a network namespace of [`apart`]'s, and the front door
 //! is at [`HOST`].
 
 use std::collections::{HashMap, HashSet};
@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use credlet::associations::{Associations, Error, Known, Source};
-use credlet::broker::Broker;
-use credlet::clock::Clock;
+use credlet::broker::{self, Answers, Broker};
+use credlet::clock::{Clock, Moment};
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
 use credlet::identity::paths::{Path, Port, Shown};
-use credlet::model::{Association, Credentials, Grant, Secret, ServiceAccount, SessionScope};
-use credlet::serve::{self, Limits, Listeners, Prefer};
+use credlet::identity::{Caller, Origin};
+use credlet::model::{
+    Association, AssumedRole, Credentials, Grant, Secret, ServiceAccount, SessionScope,
+};
+use credlet::serve::{self, Door, Limits, Listeners, Metadata, Prefer};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::net::TcpStream;
@@ -30,6 +33,8 @@ use crate::callers::{self, Callers};
 use crate::fake_kube::{FakeKube, Pod};
 use crate::node::{Namespace, netlink};
 
+/// Where instance metadata is.
+pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Where the front door listens.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 23);
 /// The network of the pods, a /16.
@@ -39,6 +44,12 @@ pub const PODS: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 0);
 pub struct Front {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where instance metadata is, if it is served.
+    pub imds: Option<SocketAddr>,
+    /// Where both are.
+    pub both: Option<SocketAddr>,
+    /// How many seconds ahead of all other clocks the door's is.
+    pub ahead: Arc<AtomicU64>,
     /// What it counts.
     pub metrics: serve::Metrics,
     /// What stands in for AWS.
@@ -57,17 +68,23 @@ pub type Pods = Vec<(Ipv4Addr, ServiceAccount)>;
 ///
 /// # Errors
 /// `PermissionDenied` names what is missing.
-pub async fn namespace() -> io::Result<Namespace> {
+async fn namespace() -> io::Result<Namespace> {
     let namespace = Namespace::new()?;
     namespace.run(add_addresses).await?;
     Ok(namespace)
+}
+
+/// Runs a test in a network of its own.
+pub async fn apart(test: impl AsyncFnOnce() + Send + 'static) {
+    let namespace = namespace().await.expect("network namespaces");
+    namespace.run(test).await;
 }
 
 /// Gives the calling thread's namespace the addresses of the pods and the door.
 pub async fn add_addresses() -> io::Result<()> {
     let handle = netlink()?;
     // On `lo`, a whole network is local.
-    for (address, prefix) in [(HOST, 32), (PODS, 16)] {
+    for (address, prefix) in [(HOST, 32), (IMDS, 32), (PODS, 16)] {
         let add = handle.address().add(LO, address.into(), prefix);
         add.execute().await.map_err(io::Error::other)?;
     }
@@ -80,6 +97,12 @@ const LO: u32 = 1;
 impl Front {
     /// Opens on `port`, once all pods are known; 0 takes a free one.
     pub async fn open(port: u16, pods: &Pods, limits: Limits) -> Self {
+        Self::with(None, port, pods, limits).await
+    }
+
+    /// With instance metadata beside it, and a door to both, if there is any. All
+    /// pods have asked for it but those in the namespace `plain`.
+    pub async fn with(metadata: Option<Metadata>, port: u16, pods: &Pods, limits: Limits) -> Self {
         let kube = FakeKube::start().await;
         for (address, account) in pods {
             kube.apply(object(*address, account));
@@ -103,20 +126,38 @@ impl Front {
             SessionScope::default(),
         ));
 
-        let listeners = Listeners::bind(&[HOST.into()], port, Prefer::Incumbent, limits.stall)
-            .expect("a namespace of `namespace()`");
-        let address = listeners.addresses()[0];
+        let bind = |host: Ipv4Addr, port| {
+            Listeners::bind(&[host.into()], port, Prefer::Incumbent, limits.stall)
+                .expect("a namespace of `apart()`")
+        };
+        let mut doors = vec![(Door::Container, bind(HOST, port))];
+        if let Some(metadata) = metadata.map(Arc::new) {
+            doors.push((Door::Imds(Arc::clone(&metadata)), bind(IMDS, port)));
+            doors.push((Door::Both(metadata), bind(HOST, 0)));
+        }
+        let mut addresses = doors.iter().map(|(_, listeners)| listeners.addresses()[0]);
+        let address = addresses.next().expect("there is one door at least");
+        let (imds, both) = (addresses.next(), addresses.next());
+        drop(addresses);
+        let ahead = Arc::new(AtomicU64::new(0));
+        let answers = Ahead {
+            answers: broker,
+            by: Arc::clone(&ahead),
+        };
         let (metrics, leave) = (serve::Metrics::default(), CancellationToken::new());
         let door = serve::run(
-            listeners,
+            doors,
             ingress,
-            broker,
+            Arc::new(answers),
             limits,
             metrics.clone(),
             leave.clone(),
         );
         Self {
             address,
+            imds,
+            both,
+            ahead,
             metrics,
             upstream,
             leave,
@@ -156,6 +197,10 @@ fn object(address: Ipv4Addr, account: &ServiceAccount) -> Pod {
     let address = address.to_string();
     let name = format!("pod-{}", address.replace('.', "-"));
     let pod = Pod::new(account.namespace(), &name).account(account.name());
+    let pod = match account.namespace() {
+        "plain" => pod,
+        _ => pod.opted_in(),
+    };
     pod.addresses([&*address])
 }
 
@@ -166,6 +211,45 @@ fn ingress(stream: &TcpStream) -> Option<u32> {
 /// Room enough for any test, and deadlines of the real agent.
 pub fn limits() -> Limits {
     Limits::for_open_files(2048)
+}
+
+/// Answers by a clock that is ahead.
+struct Ahead {
+    answers: Arc<Broker>,
+    by: Arc<AtomicU64>,
+}
+
+impl Answers for Ahead {
+    fn moment(&self, arrived: Instant) -> Moment {
+        let now = self.answers.moment(arrived);
+        let wall = now.wall + Duration::from_secs(self.by.load(Ordering::Relaxed));
+        Moment { wall, ..now }
+    }
+
+    fn caller_at_once(&self, origin: &Origin, token: Option<&str>, now: Moment) -> Option<Caller> {
+        self.answers.caller_at_once(origin, token, now)
+    }
+
+    fn caller<'a>(
+        &'a self,
+        origin: &'a Origin,
+        token: Option<&'a str>,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Caller, broker::Error>> {
+        self.answers.caller(origin, token, deadline)
+    }
+
+    fn credentials_at_once(&self, caller: &Caller, now: Moment) -> Option<Arc<Credentials>> {
+        self.answers.credentials_at_once(caller, now)
+    }
+
+    fn credentials<'a>(
+        &'a self,
+        caller: &'a Caller,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Arc<Credentials>, broker::Error>> {
+        self.answers.credentials(caller, deadline)
+    }
 }
 
 /// Stands in for AWS: counts, and answers when told to.
@@ -207,7 +291,14 @@ fn credentials(account: &ServiceAccount) -> Credentials {
         Secret::new("k".repeat(40)),
         Secret::new(format!("{account}:{}", "t".repeat(800))),
         SystemTime::now() + Duration::from_hours(1),
-        "123456789012".into(),
+        AssumedRole::new(
+            &format!(
+                "arn:aws:sts::123456789012:assumed-role/{}/session",
+                account.name()
+            ),
+            "AROAEXAMPLE:session",
+        )
+        .expect("a session of a role"),
     )
 }
 

@@ -11,3 +11,4 @@ pub mod front;
 pub mod moto;
 pub mod node;
 pub mod process;
+pub mod sidecar;

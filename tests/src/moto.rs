@@ -1,4 +1,4 @@
-//! moto, a third party's STS: who credentials are of, it alone decides.
+//! moto, a third party's STS and IAM: who credentials are of, it alone decides.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -33,6 +33,7 @@ impl Moto {
         command
             .args(["--host", &Ipv4Addr::to_string(&NODE_IPV4)])
             .args(["--port", &PORT.to_string()])
+            .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
             .stderr(Stdio::piped());
         let mut process = node.ns.spawn(command).await.expect("moto starts");
         let mut log = BufReader::new(process.stderr.take().expect("piped")).lines();

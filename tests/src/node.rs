@@ -27,6 +27,7 @@
 mod forge;
 mod links;
 mod namespace;
+mod upstream;
 
 use std::fs::File;
 use std::io;
@@ -39,11 +40,12 @@ use rtnetlink::{LinkBridge, LinkVeth, RouteMessageBuilder};
 
 use links::{
     End, add_address, add_default_route, add_neighbour, enable, host_prefix, link_index, own,
-    running, set_up, veth_into,
+    running, set_up, speak_at_once, veth_into,
 };
 
 pub use forge::Forgery;
 pub use namespace::{Namespace, netlink};
+pub use upstream::{IMDS, REAL, Upstream};
 
 /// The node's own address, on its `eth0`.
 pub const NODE_IPV4: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 1);
@@ -105,6 +107,7 @@ impl Node {
         let ns = Namespace::new()?;
         ns.run(async || {
             enable("net/ipv4/ip_forward")?;
+            speak_at_once()?;
             if Path::new("/proc/sys/net/ipv6").exists() {
                 enable("net/ipv6/conf/all/forwarding")?;
             }

@@ -16,13 +16,16 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::client;
 use crate::fake_aws::{CLUSTER, REGION};
 use crate::fake_kube::{FakeKube, NODE};
-use crate::node::Node;
+use crate::node::{Namespace, Node};
 
 /// Where pods ask over IPv4.
 pub const DOOR: &str = "169.254.170.23:80";
 
 /// Where kubelets ask.
 pub const PROBES: &str = "169.254.170.23:2703";
+
+/// Where a sidecar is asked from inside its pod.
+const SIDECARS_PROBES: &str = "127.0.0.1:2703";
 
 /// How long a process may take to get ready or to end, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,26 +100,43 @@ impl Agent {
         let folder = tempfile::tempdir()?;
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, text)?;
+        command.env("CREDLET_KUBECONFIG", &kubeconfig);
+        Self::start_with(&node.ns, command, folder).await
+    }
+
+    /// Starts what needs no API server in a namespace, a pod's sidecar, with a
+    /// file for its log. Does not wait.
+    pub async fn start_in(ns: &Namespace, command: Command) -> io::Result<Self> {
+        Self::start_with(ns, command, tempfile::tempdir()?).await
+    }
+
+    async fn start_with(ns: &Namespace, mut command: Command, folder: TempDir) -> io::Result<Self> {
         command
-            .env("CREDLET_KUBECONFIG", &kubeconfig)
             .stdin(Stdio::null())
             .stderr(File::create(folder.path().join("log"))?);
-        let child = node.ns.spawn(command).await?;
+        let child = ns.spawn(command).await?;
         Ok(Self { child, folder })
     }
 
     /// Waits until it says so, at `/readyz` and in its log: while two agents
     /// share a node, the other may be the one that answers.
     pub async fn ready(&mut self, node: &Node) -> Result<(), NotReady> {
-        let probes: SocketAddr = PROBES.parse().expect("an address");
+        self.ready_at(&node.ns, PROBES, "credlet is ready").await
+    }
+
+    /// The same for a pod's sidecar, which shares its pod's network with no other.
+    pub async fn ready_in(&mut self, ns: &Namespace) -> Result<(), NotReady> {
+        self.ready_at(ns, SIDECARS_PROBES, "").await
+    }
+
+    async fn ready_at(&mut self, ns: &Namespace, probes: &str, word: &str) -> Result<(), NotReady> {
+        let probes: SocketAddr = probes.parse().expect("an address");
         let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let probe = node
-                .ns
-                .run(move || client::try_get(from, probes, "/readyz"));
+            let probe = ns.run(move || client::try_get(from, probes, "/readyz"));
             let is_ready = probe.await.is_ok_and(|answer| answer.status == 200);
-            if is_ready && self.log().contains("credlet is ready") {
+            if is_ready && self.log().contains(word) {
                 return Ok(());
             }
             if Instant::now() > deadline || self.child.try_wait().is_ok_and(|end| end.is_some()) {

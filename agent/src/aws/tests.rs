@@ -58,10 +58,10 @@ fn a_refusal_that_another_role_or_pod_or_declaration_would_end_is_one() {
         ("InvalidParameterException", Fault::Denied),
         ("InvalidRequestException", Fault::Denied),
         ("MalformedPolicyDocument", Fault::Denied),
-        ("NoSuchEntity", Fault::Denied),
         ("RegionDisabledException", Fault::Denied),
         ("ValidationError", Fault::Denied),
         ("PackedPolicyTooLarge", Fault::TooLarge),
+        ("NoSuchEntity", Fault::NotFound),
         ("ResourceNotFoundException", Fault::NotFound),
     ] {
         assert_eq!(words(code, "no").0, wanted, "{code}");

@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{Exchange, IdentityMode, LinkKind, LogFormat, LogLevel, StatusReports};
+use super::sidecar::SidecarArgs;
+use super::trust_policy::TrustPolicyArgs;
+use super::{
+    Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
+    StatusReports,
+};
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
 /// STS accepts 15 minutes, but nothing is served with less than 15 minutes left.
@@ -27,6 +32,10 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
+    /// Print, check or mend the trust policy of a role
+    TrustPolicy(Box<TrustPolicyArgs>),
+    /// Serve AWS credentials to the pod that this is a container of
+    Sidecar(Box<SidecarArgs>),
     /// Print the version
     Version,
 }
@@ -142,12 +151,39 @@ pub(super) struct RunArgs {
     /// A kubeconfig file [default: in-cluster, then the usual file]
     #[arg(long, env = "CREDLET_KUBECONFIG")]
     pub(super) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) imds: ImdsArgs,
     /// How logs look
     #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub(super) log_format: LogFormat,
     /// The least severe event that is logged
     #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub(super) log_level: LogLevel,
+}
+
+/// What the instance metadata service answers, and to whom.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "flags are named after them")]
+pub(super) struct ImdsArgs {
+    /// Which pods get instance metadata: those that ask for it by a label, or all
+    #[arg(long, env = "CREDLET_IMDS_PODS", value_enum, default_value_t = ImdsPods::OptedIn)]
+    pub(super) imds_pods: ImdsPods,
+    /// Answer instance metadata to requests with a session token alone (`IMDSv2`)
+    #[arg(long, env = "CREDLET_IMDS_REQUIRE_V2")]
+    pub(super) imds_require_v2: bool,
+    /// What of the node's own metadata a pod may read: none, or where the node is
+    #[arg(long, env = "CREDLET_IMDS_PASSTHROUGH", value_enum, default_value_t = PassthroughName::None)]
+    pub(super) imds_passthrough: PassthroughName,
+    /// Where the node is: region=NAME, availability-zone=NAME, availability-zone-id=NAME
+    /// [default: what the node's own metadata says]
+    #[arg(long, env = "CREDLET_IMDS_PLACEMENT", value_delimiter = ',', value_parser = place)]
+    pub(super) imds_placement: Vec<(Place, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PassthroughName {
+    None,
+    Region,
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +212,12 @@ pub(super) struct HostArgs {
     /// What carries the addresses
     #[arg(long, env = "CREDLET_LINK_KIND", value_enum, default_value_t = LinkKind::Auto)]
     pub(super) link_kind: LinkKind,
+    /// Whose instance metadata pods reach: the node's own (off) or this agent's
+    #[arg(long, env = "CREDLET_IMDS", value_enum, default_value_t = ImdsMode::Off)]
+    pub(super) imds: ImdsMode,
+    /// What pods reach that have not asked for it: none, or the node's own
+    #[arg(long, env = "CREDLET_IMDS_OTHERS", value_enum, default_value_t = ImdsOthers::Block)]
+    pub(super) imds_others: ImdsOthers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -211,13 +253,24 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+fn place(text: &str) -> Result<(Place, String), String> {
+    let (place, name) = text.split_once('=').ok_or("not PLACE=NAME")?;
+    let place =
+        Place::named(place).ok_or("not region, availability-zone or availability-zone-id")?;
+    let is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_legal) {
+        return Err("not the name of a place".to_owned());
+    }
+    Ok((place, name.to_owned()))
+}
+
 fn session_tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
     check_session_tag(key, value).map_err(|why| why.to_string())?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn session_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn session_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "not a duration from 30m to 12h".to_owned();
     let duration = duration(text).map_err(|_| wrong())?;
     if !SESSION_DURATION.contains(&duration) || duration.subsec_nanos() != 0 {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parse(args: &str) -> Result<Command, Error> {
+pub(super) fn parse(args: &str) -> Result<Command, Error> {
     Command::parse(
         std::iter::once("credlet")
             .chain(args.split_whitespace())
@@ -17,7 +17,7 @@ fn run(args: &str) -> Config {
     }
 }
 
-fn refusal(args: &str) -> String {
+pub(super) fn refusal(args: &str) -> String {
     match parse(args) {
         Err(Error::Usage(line)) => line,
         other => panic!("expected a refusal, got {other:?}"),
@@ -159,6 +159,28 @@ fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
         ("--allowed-roles a,,b", "--allowed-roles"),
         ("--bind-hosts localhost", "--bind-hosts"),
         ("--bind-hosts 0.0.0.0", "--bind-hosts"),
+        ("--bind-hosts 169.254.169.254 --imds node", "--bind-hosts"),
+        (
+            "--imds node --imds-others real --no-setup-network",
+            "--imds-others",
+        ),
+        ("--imds node --identity token", "--identity"),
+        ("--imds node --identity both", "--identity"),
+        ("--imds-pods some", "--imds-pods"),
+        ("--imds-passthrough all", "--imds-passthrough"),
+        ("--imds-placement region=eu-central-1", "--imds-placement"),
+        (
+            "--imds-passthrough region --imds-placement zone=a",
+            "--imds-placement",
+        ),
+        (
+            "--imds-passthrough region --imds-placement region=",
+            "--imds-placement",
+        ),
+        (
+            "--imds-passthrough region --imds-placement region=EU",
+            "--imds-placement",
+        ),
         ("--bind-hosts [::]", "--bind-hosts"),
         ("--bind-hosts [fd00::1] --disable-ipv6", "--bind-hosts"),
         ("--port 65536", "--port"),
@@ -179,6 +201,59 @@ fn every_impossible_setting_is_refused_in_one_line_that_names_its_flag() {
         assert!(line.contains(flag), "{args}: {line}");
         assert_eq!(line.lines().count(), 1, "{args}: {line}");
     }
+}
+
+#[test]
+fn instance_metadata_is_for_pods_that_ask_for_it_by_each_version_and_tells_no_place() {
+    let config = run("--imds node");
+    assert_eq!(config.imds, Imds::default());
+    assert_eq!(config.imds.versions, ImdsVersions::Both);
+    assert_eq!(config.imds.pods, ImdsPods::OptedIn);
+    assert_eq!(config.imds.passthrough, Passthrough::None);
+    let everywhere: [IpAddr; 2] = [IMDS_IPV4.into(), IMDS_IPV6.into()];
+    assert_eq!(config.imds_hosts, everywhere);
+    assert_eq!(run("--imds node --disable-ipv6").imds_hosts, [IMDS_IPV4]);
+    assert!(run("").imds_hosts.is_empty());
+}
+
+#[test]
+fn instance_metadata_is_for_all_or_by_version_2_alone_when_asked() {
+    let imds = |args: &str| run(&format!("--imds node {args}")).imds;
+    assert_eq!(imds("--imds-pods all").pods, ImdsPods::All);
+    assert_eq!(imds("--imds-pods opted-in").pods, ImdsPods::OptedIn);
+    assert_eq!(imds("--imds-require-v2").versions, ImdsVersions::V2);
+}
+
+#[test]
+fn places_are_told_as_far_as_they_are_set_with_commas_or_one_by_one() {
+    let told = |args: &str| match run(&format!("--imds-passthrough region {args}"))
+        .imds
+        .passthrough
+    {
+        Passthrough::Region(placement) => [Place::Region, Place::Zone, Place::ZoneId]
+            .map(|it| placement.get(it).map(str::to_owned)),
+        Passthrough::None => panic!("none is told"),
+    };
+    let said = |text: &str| Some(text.to_owned());
+    assert_eq!(told(""), [None, None, None]);
+    let region = "--imds-placement region=eu-central-1";
+    assert_eq!(told(region), [said("eu-central-1"), None, None]);
+    let all = [
+        said("eu-central-1"),
+        said("eu-central-1b"),
+        said("euc1-az3"),
+    ];
+    let rest = "availability-zone=eu-central-1b,availability-zone-id=euc1-az3";
+    assert_eq!(told(&format!("{region},{rest}")), all);
+    assert_eq!(told(&format!("{region} --imds-placement {rest}")), all);
+}
+
+#[test]
+fn a_token_may_be_required_where_no_instance_metadata_is_served() {
+    assert_eq!(run("--identity token").identity, IdentityMode::Token);
+    assert_eq!(run("--identity both").identity, IdentityMode::Both);
+    let address = run("--imds node --identity address");
+    assert_eq!(address.identity, IdentityMode::Address);
 }
 
 #[test]

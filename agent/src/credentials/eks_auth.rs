@@ -70,10 +70,9 @@ fn accept(answer: AssumeRoleForPodIdentityOutput, key: &Key) -> Result<Credentia
     let got = answer
         .credentials
         .ok_or(Refusal::Malformed("no credentials"))?;
-    let role = answer.assumed_role_user.map(|user| user.arn);
-    // arn:PARTITION:sts::ACCOUNT:assumed-role/NAME/SESSION
-    let account_id = role.as_deref().and_then(|arn| arn.split(':').nth(4));
-    let account_id = account_id.ok_or(Refusal::Malformed("no role"))?;
+    let user = answer
+        .assumed_role_user
+        .ok_or(Refusal::Malformed("no role"))?;
     let parts = [got.access_key_id, got.secret_access_key, got.session_token];
-    issued(parts, got.expiration, account_id)
+    issued(parts, got.expiration, [&user.arn, &user.assume_role_id])
 }

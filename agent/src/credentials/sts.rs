@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_sdk_sts::config::endpoint::{DefaultResolver, EndpointFuture, Params, ResolveEndpoint};
 use aws_sdk_sts::config::{Builder, Config, Credentials as SdkCredentials};
 use aws_sdk_sts::error::BoxError;
+use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
 use aws_sdk_sts::types::{self, Tag};
 
 use super::session::Sessions;
@@ -31,6 +32,13 @@ const TOO_LONG: &str = "DurationSeconds exceeds the";
 
 /// How many roles are remembered for being granted for less than was asked for.
 const MOST_CAPPED: usize = 1024;
+
+/// A session's credentials, and whose they are.
+pub(super) type Issued = (types::Credentials, types::AssumedRoleUser);
+
+fn taken(answer: AssumeRoleOutput) -> Option<Issued> {
+    Some((answer.credentials?, answer.assumed_role_user?))
+}
 
 /// Assumes roles.
 pub struct Sts {
@@ -64,14 +72,14 @@ impl Sts {
     pub(super) async fn assume(&self, key: &Key, grant: &Grant) -> Result<Credentials, Refusal> {
         let first = self.first(key, grant).await?;
         let Some(target) = &grant.target_role else {
-            return kept(first, &grant.role);
+            return kept(first);
         };
         let last = self.last(key, grant, target, signer(first)?).await?;
-        kept(last, target)
+        kept(last)
     }
 
     /// The grant's own role: the only one, or the first of two.
-    async fn first(&self, key: &Key, grant: &Grant) -> Result<types::Credentials, Refusal> {
+    async fn first(&self, key: &Key, grant: &Grant) -> Result<Issued, Refusal> {
         let longest = match grant.target_role {
             Some(_) => SHORTEST_SESSION,
             None => self.sessions.duration(grant),
@@ -101,7 +109,7 @@ impl Sts {
         key: &Key,
         grant: &Grant,
         duration: Duration,
-    ) -> Result<Result<types::Credentials, Failure>, Refusal> {
+    ) -> Result<Result<Issued, Failure>, Refusal> {
         match &grant.means {
             Means::Agent => Ok(self.by_agent(key, grant, duration).await),
             Means::WebIdentity { audience } => {
@@ -120,7 +128,7 @@ impl Sts {
         key: &Key,
         grant: &Grant,
         duration: Duration,
-    ) -> Result<types::Credentials, Failure> {
+    ) -> Result<Issued, Failure> {
         let mut call = self
             .clients
             .of(grant)
@@ -137,9 +145,7 @@ impl Sts {
                 .set_external_id(grant.external_id.clone())
                 .set_policy(policy(grant));
         }
-        let take =
-            |answer: aws_sdk_sts::operation::assume_role::AssumeRoleOutput| answer.credentials;
-        let got = self.metrics.call(Api::AssumeRole, call.send(), take).await;
+        let got = self.metrics.call(Api::AssumeRole, call.send(), taken).await;
         got.map_err(|failure| self.explain(failure, grant))
     }
 
@@ -150,7 +156,7 @@ impl Sts {
         grant: &Grant,
         target: &RoleArn,
         signer: SdkCredentials,
-    ) -> Result<types::Credentials, Refusal> {
+    ) -> Result<Issued, Refusal> {
         let duration = self.sessions.duration(grant).min(SURE_SESSION);
         let mut call = self
             .clients
@@ -174,9 +180,7 @@ impl Sts {
         }
         let by_first = Config::builder().credentials_provider(signer);
         let call = call.customize().config_override(by_first);
-        let got = self
-            .metrics
-            .call(Api::AssumeRole, call.send(), |answer| answer.credentials);
+        let got = self.metrics.call(Api::AssumeRole, call.send(), taken);
         Ok(got.await.map_err(|failure| self.explain(failure, grant))?)
     }
 
@@ -274,7 +278,7 @@ impl From<Failure> for Refusal {
 }
 
 /// The first hop's credentials, for the second.
-fn signer(got: types::Credentials) -> Result<SdkCredentials, Refusal> {
+fn signer((got, _): Issued) -> Result<SdkCredentials, Refusal> {
     let expires_at = moment(got.expiration)?;
     Ok(SdkCredentials::new(
         got.access_key_id,
@@ -286,9 +290,9 @@ fn signer(got: types::Credentials) -> Result<SdkCredentials, Refusal> {
 }
 
 /// STS's credentials as ours, if they can be used.
-fn kept(got: types::Credentials, role: &RoleArn) -> Result<Credentials, Refusal> {
+fn kept((got, user): Issued) -> Result<Credentials, Refusal> {
     let parts = [got.access_key_id, got.secret_access_key, got.session_token];
-    issued(parts, got.expiration, role.account_id())
+    issued(parts, got.expiration, [&user.arn, &user.assumed_role_id])
 }
 
 /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`, which the SDK for Rust does not read:

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::*;
-use crate::model::{Grant, Secret};
+use crate::model::{AssumedRole, Grant, Secret};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -60,7 +60,11 @@ impl Exchange for FakeSts {
                     Secret::new(String::new()),
                     Secret::new(String::new()),
                     clock.now() + session,
-                    "123456789012".to_owned(),
+                    AssumedRole::new(
+                        "arn:aws:sts::123456789012:assumed-role/app/session",
+                        "AROAEXAMPLE:session",
+                    )
+                    .unwrap(),
                 )),
                 Outage::Unavailable => Err(Refusal::Unavailable("connection refused".to_owned())),
                 Outage::Denied => Err(Refusal::Denied("not authorized".to_owned())),

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use aws_sdk_sts::types;
-
 use super::Key;
-use super::sts::{Sts, policy, seconds};
+use super::sts::{Issued, Sts, policy, seconds};
 use crate::aws::{Api, Failure};
 use crate::model::{Grant, Secret};
 
@@ -18,7 +16,7 @@ impl Sts {
         grant: &Grant,
         duration: Duration,
         token: &Secret,
-    ) -> Result<types::Credentials, Failure> {
+    ) -> Result<Issued, Failure> {
         let mut call = self
             .clients
             .of(grant)
@@ -33,7 +31,7 @@ impl Sts {
         let got = self
             .metrics
             .call(Api::AssumeRoleWithWebIdentity, call.send(), |answer| {
-                answer.credentials
+                Some((answer.credentials?, answer.assumed_role_user?))
             });
         got.await.map_err(|failure| self.explain(failure, grant))
     }

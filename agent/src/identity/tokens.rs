@@ -31,6 +31,7 @@ mod review;
 pub use held::Held;
 pub(super) use held::Shelf;
 use jwt::Jwt;
+pub use jwt::holder;
 use keeper::Keeper;
 use keys::{Key, KeySet};
 pub use metrics::{

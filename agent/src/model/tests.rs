@@ -121,21 +121,27 @@ fn credentials(expires_at: SystemTime) -> Credentials {
         Secret::new("secret".to_owned()),
         Secret::new("token".to_owned()),
         expires_at,
-        "123456789012".to_owned(),
+        AssumedRole::new(
+            "arn:aws:sts::123456789012:assumed-role/app/session",
+            "AROAEXAMPLE:session",
+        )
+        .unwrap(),
     )
 }
 
 #[test]
-fn a_body_is_rendered_once() {
+fn a_body_of_each_form_is_rendered_once() {
     let credentials = credentials(SystemTime::UNIX_EPOCH);
     let rendered = Cell::new(0);
     let render = |of: &Credentials| {
         rendered.set(rendered.get() + 1);
         of.secret_access_key.expose().as_bytes().to_vec()
     };
-    assert_eq!(credentials.body(render), "secret");
-    assert_eq!(credentials.body(render), "secret");
-    assert_eq!(rendered.get(), 1);
+    for form in [Form::Container, Form::Imds] {
+        assert_eq!(credentials.body(form, render), "secret");
+        assert_eq!(credentials.body(form, render), "secret");
+    }
+    assert_eq!(rendered.get(), 2);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) async fn open() -> Result<Opened, Error> {
 }
 
 /// The link that an accepted connection came in by.
-pub(super) fn ingress(stream: &TcpStream) -> Option<u32> {
+pub(crate) fn ingress(stream: &TcpStream) -> Option<u32> {
     let peer = stream.peer_addr().ok()?;
     netsetup::ingress(stream.as_fd(), peer.ip())
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 /// A task that should have run as long as the process did not.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,30 @@ impl Supervisor {
             None => std::future::pending().await,
             Some(Ok((id, why))) => Error::Ended(self.name(id), why),
             Some(Err(error)) => Error::Panicked(self.name(JoinError::id(&error))),
+        }
+    }
+
+    /// Until `stop`, then `leave`s and drains: returns when the front doors have
+    /// ended, which they do once they were told.
+    pub async fn serve(
+        mut self,
+        mut doors: JoinHandle<()>,
+        stop: impl Future<Output = ()>,
+        leave: impl FnOnce(),
+    ) -> Result<(), Error> {
+        tokio::select! {
+            failure = self.failure() => return Err(failure),
+            ended = &mut doors => return Err(Error::of("front doors", &ended)),
+            () = stop => {}
+        }
+        tracing::info!("credlet leaves: it answers what it has accepted");
+        leave();
+        tokio::select! {
+            failure = self.failure() => Err(failure),
+            ended = &mut doors => match ended {
+                Ok(()) => Ok(()),
+                Err(_) => Err(Error::of("front doors", &ended)),
+            },
         }
     }
 

@@ -41,6 +41,9 @@ pub enum BindError {
     /// No interface has it.
     #[error("no interface has the address {0}: let the agent set up the network, or bind another")]
     Absent(SocketAddr),
+    /// It is others', and the process may not answer for them.
+    #[error("not permitted to listen on {0}, which is others': that takes CAP_NET_ADMIN")]
+    Unentitled(SocketAddr),
     /// The port is privileged.
     #[error("not permitted to listen on {0}: ports below 1024 need CAP_NET_BIND_SERVICE")]
     Forbidden(SocketAddr),
@@ -72,6 +75,14 @@ impl BindError {
     }
 }
 
+/// Whose an address is that is listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Node,
+    /// What is sent to it reaches this node all the same.
+    Others,
+}
+
 /// Tells the index of the link that an accepted connection came in by; `None`
 /// where the kernel does not tell.
 pub type Ingress = fn(&TcpStream) -> Option<u32>;
@@ -91,10 +102,38 @@ impl Listeners {
         stall: Duration,
     ) -> Result<Self, BindError> {
         let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port));
+        Self::bind_each(addresses, prefer, stall)
+    }
+
+    /// The same for addresses that are others', where the node's rules and routes
+    /// have what is sent to them come here.
+    pub fn bind_captured(
+        hosts: &[IpAddr],
+        port: u16,
+        prefer: Prefer,
+        stall: Duration,
+    ) -> Result<Self, BindError> {
+        let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port));
+        Self::bind_as(Owner::Others, addresses, prefer, stall)
+    }
+
+    /// The same at addresses whose ports may differ.
+    pub fn bind_each(
+        addresses: impl Iterator<Item = SocketAddr>,
+        prefer: Prefer,
+        stall: Duration,
+    ) -> Result<Self, BindError> {
+        Self::bind_as(Owner::Node, addresses, prefer, stall)
+    }
+
+    fn bind_as(
+        owner: Owner,
+        addresses: impl Iterator<Item = SocketAddr>,
+        prefer: Prefer,
+        stall: Duration,
+    ) -> Result<Self, BindError> {
         addresses
-            .map(|address| {
-                listen(address, prefer, stall).map_err(|why| BindError::new(address, why))
-            })
+            .map(|address| listen(owner, address, prefer, stall))
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -110,7 +149,32 @@ impl Listeners {
     }
 }
 
-fn listen(address: SocketAddr, prefer: Prefer, stall: Duration) -> io::Result<TcpListener> {
+fn listen(
+    owner: Owner,
+    address: SocketAddr,
+    prefer: Prefer,
+    stall: Duration,
+) -> Result<TcpListener, BindError> {
+    let socket = open(address, stall).map_err(|why| BindError::new(address, why))?;
+    match owner {
+        Owner::Node => {}
+        // The option is the same for both families, whatever its name.
+        Owner::Others => socket
+            .set_ip_transparent_v4(true)
+            .map_err(|_| BindError::Unentitled(address))?,
+    }
+    let listener = begin(socket, address).map_err(|why| BindError::new(address, why))?;
+    steer(
+        &listener,
+        match prefer {
+            Prefer::Incumbent => FIRST,
+            Prefer::Newcomer => SECOND,
+        },
+    );
+    Ok(listener)
+}
+
+fn open(address: SocketAddr, stall: Duration) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -126,17 +190,13 @@ fn listen(address: SocketAddr, prefer: Prefer, stall: Duration) -> io::Result<Tc
     } else {
         setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
     }
+    Ok(socket)
+}
+
+fn begin(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    steer(
-        &listener,
-        match prefer {
-            Prefer::Incumbent => FIRST,
-            Prefer::Newcomer => SECOND,
-        },
-    );
-    Ok(listener)
+    TcpListener::from_std(socket.into())
 }
 
 /// Gives new connections to the agent that came second, if there is one.

@@ -1,6 +1,7 @@
 //! The JSON of the container credentials endpoint; the only place where a secret is exposed to a pod.
 
 use std::io;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,10 +11,13 @@ use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelValue;
 use serde::Serialize;
 
+use crate::aws::Unanswered;
 use crate::credentials::NoToken;
 use crate::identity::tokens;
-use crate::model::Credentials;
+use crate::model::{Credentials, Form};
 use crate::{associations, broker, cache, credentials, identity};
+
+pub(super) mod imds;
 
 /// Why an answer is what it is: a label, so there are few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -46,6 +50,8 @@ pub enum Reason {
     GonePod,
     /// The token's pod is not the one that calls.
     OtherPod,
+    /// The caller is not in the pod that is served.
+    Stranger,
     /// There are several tokens, or one that is no text.
     Authorization,
     /// The exchange needs a token, and the API server issues none.
@@ -84,6 +90,18 @@ pub enum Reason {
     WrongMethod,
     /// The request had a body.
     Body,
+    /// The pod has not asked for instance metadata.
+    NotOptedIn,
+    /// Instance metadata needs a session token, and there is none.
+    NoSessionToken,
+    /// The session token is not one of the pod's, or has ended.
+    BadSessionToken,
+    /// A session token may not live so long.
+    BadTtl,
+    /// The role is not the pod's.
+    OtherRole,
+    /// The node's own service does not say where the node is.
+    PlaceUnknown,
     /// What came was not an HTTP request within the limits.
     Unparsed,
 }
@@ -105,6 +123,24 @@ pub(super) enum Refusal {
     Method,
     #[error("a request may have no body")]
     Body,
+    #[error(
+        "this pod has not asked for instance metadata: its label credlet.dev/imds must be enabled"
+    )]
+    NotOptedIn,
+    #[error("a session token is needed: PUT /latest/api/token gives one")]
+    NoSession,
+    #[error(
+        "not a session token of this pod's, or no longer: PUT /latest/api/token gives a new one"
+    )]
+    Session,
+    #[error("X-aws-ec2-metadata-token-ttl-seconds must be, once, a number from 1 to 21600")]
+    Life,
+    #[error("nothing is here: GET /latest/meta-data/iam/security-credentials/")]
+    Metadata,
+    #[error("the pod's role is another")]
+    Role,
+    #[error(transparent)]
+    Place(Unanswered),
     #[error("the Authorization header must be, once, a service account token")]
     Authorization,
 }
@@ -131,6 +167,7 @@ impl Refusal {
                     },
                     identity::Error::UnknownPod(_) => (LATER, Reason::UnknownPod),
                     identity::Error::GonePod(_) => (StatusCode::FORBIDDEN, Reason::GonePod),
+                    identity::Error::Stranger(_) => (StatusCode::FORBIDDEN, Reason::Stranger),
                     identity::Error::Elsewhere(_) => (StatusCode::FORBIDDEN, Reason::OtherPod),
                 },
                 broker::Error::Association(error) => match error {
@@ -172,9 +209,15 @@ impl Refusal {
             Self::Overdue => (LATER, Reason::Late),
             Self::Proxied => (StatusCode::FORBIDDEN, Reason::Proxied),
             Self::Host => (StatusCode::BAD_REQUEST, Reason::WrongHost),
-            Self::Path => (StatusCode::NOT_FOUND, Reason::WrongPath),
+            Self::Path | Self::Metadata => (StatusCode::NOT_FOUND, Reason::WrongPath),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Reason::WrongMethod),
             Self::Body => (StatusCode::PAYLOAD_TOO_LARGE, Reason::Body),
+            Self::NotOptedIn => (StatusCode::FORBIDDEN, Reason::NotOptedIn),
+            Self::NoSession => (StatusCode::UNAUTHORIZED, Reason::NoSessionToken),
+            Self::Session => (StatusCode::UNAUTHORIZED, Reason::BadSessionToken),
+            Self::Life => (StatusCode::BAD_REQUEST, Reason::BadTtl),
+            Self::Place(_) => (LATER, Reason::PlaceUnknown),
+            Self::Role => (StatusCode::NOT_FOUND, Reason::OtherRole),
             Self::Authorization => (StatusCode::BAD_REQUEST, Reason::Authorization),
         }
     }
@@ -195,6 +238,13 @@ impl Refusal {
             | Self::Path
             | Self::Method
             | Self::Body
+            | Self::NotOptedIn
+            | Self::NoSession
+            | Self::Session
+            | Self::Life
+            | Self::Metadata
+            | Self::Role
+            | Self::Place(_)
             | Self::Authorization => "",
         }
     }
@@ -223,7 +273,11 @@ struct Success<'a> {
 
 /// 200, with the body that was rendered for the first who asked.
 pub(super) fn credentials(credentials: &Credentials) -> Response<Full<Bytes>> {
-    respond(StatusCode::OK, credentials.body(render))
+    respond(
+        StatusCode::OK,
+        JSON,
+        credentials.body(Form::Container, render),
+    )
 }
 
 /// The refusal as every SDK can read it.
@@ -239,7 +293,7 @@ pub(super) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
         upper_code: &code,
         upper_message: &message,
     });
-    let mut response = respond(status, body.expect("strings serialize").into());
+    let mut response = respond(status, JSON, body.expect("strings serialize").into());
     if status == StatusCode::METHOD_NOT_ALLOWED {
         let get = HeaderValue::from_static("GET");
         response.headers_mut().insert(ALLOW, get);
@@ -247,32 +301,41 @@ pub(super) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
     response
 }
 
-fn respond(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Measured before it is written: a buffer that grows leaves its old self, and
-/// the secrets in it, behind on the heap.
 fn render(credentials: &Credentials) -> Vec<u8> {
-    let expires = Timestamp::try_from(credentials.expires_at).unwrap_or(Timestamp::MAX);
-    let success = Success {
+    measured(&Success {
         access_key_id: &credentials.access_key_id,
         secret_access_key: credentials.secret_access_key.expose(),
         token: credentials.session_token.expose(),
-        // botocore parses nothing but this.
-        expiration: expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        account_id: &credentials.account_id,
-    };
+        expiration: date(credentials.expires_at),
+        account_id: credentials.role.account_id(),
+    })
+}
+
+/// Measured before it is written: a buffer that grows leaves its old self, and
+/// the secrets in it, behind on the heap.
+fn measured(body: &impl Serialize) -> Vec<u8> {
     let mut length = Length(0);
-    serde_json::to_writer(&mut length, &success).expect("strings serialize");
-    let mut body = Vec::with_capacity(length.0);
-    serde_json::to_writer(&mut body, &success).expect("strings serialize");
-    body
+    serde_json::to_writer(&mut length, body).expect("strings serialize");
+    let mut written = Vec::with_capacity(length.0);
+    serde_json::to_writer(&mut written, body).expect("strings serialize");
+    written
+}
+
+/// botocore parses nothing but this.
+fn date(at: SystemTime) -> String {
+    let at = Timestamp::try_from(at).unwrap_or(Timestamp::MAX);
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Counts what is written to it.

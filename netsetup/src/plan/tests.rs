@@ -5,7 +5,7 @@ use Step::{AddAddress, CreateDummy, DeleteDummy, RemoveAddress, SetUp};
 
 const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 170, 23));
 const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23));
-const LO: u32 = 1;
+pub(super) const LO: u32 = 1;
 const DUMMY: u32 = 7;
 const ETH0: u32 = 2;
 
@@ -16,17 +16,20 @@ fn spec(kind: LinkKind) -> Spec {
     }
 }
 
-fn link(index: u32, admin: Admin, ipv6: Ipv6State) -> LinkState {
+pub(super) fn link(index: u32, admin: Admin, ipv6: Ipv6State) -> LinkState {
     LinkState { index, admin, ipv6 }
 }
 
 /// A node with nothing of ours.
-fn bare() -> Observed {
+pub(super) fn bare() -> Observed {
     Observed {
         lo: link(LO, Admin::Up, Ipv6State::Available),
         named: Named::Nothing,
         dummies: Dummies::Untried,
         addresses: Vec::new(),
+        rules: Vec::new(),
+        routes: Vec::new(),
+        names: BTreeMap::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use credlet::clock::Clock;
 use credlet::config::TokenRequests;
 use credlet::credentials::{Exchange, Key, NoToken, Refusal, Tokens, Vault};
 use credlet::identity::{Identity, Origin, Settings, lending};
-use credlet::model::{Credentials, Secret, SessionScope};
+use credlet::model::{AssumedRole, Credentials, Secret, SessionScope};
 use credlet_tests::callers::{self, Callers};
 use credlet_tests::fake_kube::{FakeKube, Pod, Verb};
 use futures::FutureExt;
@@ -53,7 +53,11 @@ impl Exchange for ByToken {
                 secret(),
                 secret(),
                 expires,
-                "111122223333".to_owned(),
+                AssumedRole::new(
+                    "arn:aws:sts::111122223333:assumed-role/app/session",
+                    "AROAEXAMPLE:session",
+                )
+                .unwrap(),
             ))
         }
         .boxed()

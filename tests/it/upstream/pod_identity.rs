@@ -50,7 +50,7 @@ async fn eks_gives_the_credentials_for_the_token_without_a_list_or_a_description
         issued_to(&got.access_key_id).as_deref(),
         Some("shop/checkout")
     );
-    assert_eq!(got.account_id, "111122223333");
+    assert_eq!(got.role.account_id(), "111122223333");
     let left = got.left(SystemTime::now());
     assert!(left > 5 * HOUR && left <= 6 * HOUR, "{left:?}");
     let [Call::PodIdentity(call)] = &aws.calls()[..] else {

@@ -161,7 +161,7 @@ async fn the_answer_is_what_sts_issued_for_the_role() {
     );
     let left = got.left(SystemTime::now());
     assert!(left > Duration::from_mins(59) && left <= HOUR, "{left:?}");
-    assert_eq!(got.account_id, "111122223333");
+    assert_eq!(got.role.account_id(), "111122223333");
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_chain_signs_its_second_session_with_its_first() {
     let aws = FakeAws::start().await;
     let key = checkout(chained(tagged()));
     let got = ask_for(&aws, key, 12 * HOUR).await.expect("credentials");
-    assert_eq!(got.account_id, "444455556666");
+    assert_eq!(got.role.account_id(), "444455556666");
     assert_eq!(
         issued_to(&got.access_key_id).as_deref(),
         Some("shop/checkout")

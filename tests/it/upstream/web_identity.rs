@@ -84,7 +84,7 @@ async fn an_agent_without_credentials_of_its_own_has_the_role_for_the_token() {
         issued_to(&got.access_key_id).as_deref(),
         Some("shop/checkout")
     );
-    assert_eq!(got.account_id, "111122223333");
+    assert_eq!(got.role.account_id(), "111122223333");
     let [Call::WebIdentity(call)] = &aws.calls()[..] else {
         panic!("another call: {:?}", aws.calls());
     };
@@ -106,7 +106,7 @@ async fn a_target_role_is_assumed_with_the_token_s_session_and_gets_the_tags() {
         ..grant()
     };
     let got = ask(&aws, chained).await.expect("credentials");
-    assert_eq!(got.account_id, "444455556666");
+    assert_eq!(got.role.account_id(), "444455556666");
     let [Call::WebIdentity(first), Call::AssumeRole(last)] = &aws.calls()[..] else {
         panic!("other calls: {:?}", aws.calls());
     };

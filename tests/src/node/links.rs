@@ -164,3 +164,15 @@ pub(super) fn host_prefix(address: IpAddr) -> u8 {
 pub(super) fn enable(key: &str) -> io::Result<()> {
     fs::write(Path::new("/proc/sys").join(key), "1")
 }
+
+/// Has links that are made from now on speak from their link-local addresses at
+/// once. Ruling out duplicates takes seconds, in which neighbours are not asked.
+pub(super) fn speak_at_once() -> io::Result<()> {
+    for which in ["all", "default"] {
+        let key = Path::new("/proc/sys/net/ipv6/conf").join(which);
+        if key.exists() {
+            fs::write(key.join("accept_dad"), "0")?;
+        }
+    }
+    Ok(())
+}

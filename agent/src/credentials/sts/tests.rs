@@ -6,8 +6,11 @@ use super::*;
 
 #[test]
 fn credentials_of_which_a_part_is_missing_are_refused() {
-    let role = "arn:aws:iam::111122223333:role/checkout".parse();
-    let role = role.expect("valid");
+    let user = types::AssumedRoleUser::builder()
+        .arn("arn:aws:sts::111122223333:assumed-role/checkout/shop")
+        .assumed_role_id("AROAEXAMPLE:shop")
+        .build()
+        .expect("all is set");
     let issued = |parts: [&str; 3], expiration: i64| {
         let [id, secret, token] = parts;
         let issued = types::Credentials::builder()
@@ -15,7 +18,7 @@ fn credentials_of_which_a_part_is_missing_are_refused() {
             .secret_access_key(secret)
             .session_token(token)
             .expiration(DateTime::from_secs(expiration));
-        kept(issued.build().expect("all is set"), &role).err()
+        kept((issued.build().expect("all is set"), user.clone())).err()
     };
     assert!(issued(["id", "secret", "token"], 1_800_000_000).is_none());
     let impossible = [

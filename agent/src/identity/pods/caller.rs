@@ -13,7 +13,8 @@ pub enum OptIn {
     Out,
 }
 
-/// Proof of a finished look-up: built by the index alone.
+/// Proof of a finished look-up: built by the index, or of the pod that this
+/// process is in, which there is no need to look up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     pod: PodName,
@@ -37,6 +38,16 @@ impl Caller {
             subject,
             imds: report.imds,
         })
+    }
+
+    /// The pod that this process is in: the process answers nobody else, and
+    /// that it is there is what opts in to instance metadata.
+    pub fn own(pod: PodName, account: ServiceAccount) -> Self {
+        Self {
+            pod,
+            subject: Subject::Account(account),
+            imds: OptIn::In,
+        }
     }
 
     /// The calling pod.

@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::keys::{Algorithm, LocalKey};
 use super::{Claims, Flaw};
-use crate::model::{PodUid, ServiceAccount};
+use crate::model::{PodName, PodUid, ServiceAccount};
 
 /// How far the clocks of a node and of the API server may be apart.
 const LEEWAY: Duration = Duration::from_secs(10);
@@ -186,6 +186,20 @@ impl<'a> Jwt<'a> {
         }
         Ok(Vetted { claims, expires })
     }
+}
+
+/// Whose a token says that it is, and of which pod. Nothing of it is verified:
+/// this is for a pod that wants to know what its own token says.
+pub fn holder(token: &str) -> Result<(ServiceAccount, Option<PodName>), Flaw> {
+    let payload: Payload = Jwt::read(token)?.payload;
+    let bound = payload.bound.ok_or(Flaw::Malformed)?;
+    let account = ServiceAccount::new(&bound.namespace, &bound.serviceaccount.name);
+    let account = account.map_err(|_| Flaw::Malformed)?;
+    let pod = bound.pod.map(|pod| {
+        let (uid, name) = (pod.uid()?, pod.name()?.into());
+        Ok(PodName { uid, name })
+    });
+    Ok((account, pod.transpose()?))
 }
 
 /// The user name of a service account.

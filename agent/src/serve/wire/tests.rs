@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{PodUid, Secret, ServiceAccount};
+use crate::model::{AssumedRole, PodUid, Secret, ServiceAccount};
 
 fn credentials_until(expires_at: SystemTime) -> Credentials {
     Credentials::new(
@@ -14,7 +14,11 @@ fn credentials_until(expires_at: SystemTime) -> Credentials {
         Secret::new("se/cr+et".into()),
         Secret::new("to\"ken".into()),
         expires_at,
-        "123456789012".into(),
+        AssumedRole::new(
+            "arn:aws:sts::123456789012:assumed-role/app/session",
+            "AROAEXAMPLE:session",
+        )
+        .unwrap(),
     )
 }
 
@@ -38,7 +42,10 @@ fn credentials_are_written_as_botocore_parses_them() {
 #[test]
 fn one_rendering_serves_all_who_ask() {
     let shared = credentials_until(SystemTime::UNIX_EPOCH);
-    let (first, second) = (shared.body(render), shared.body(render));
+    let (first, second) = (
+        shared.body(Form::Container, render),
+        shared.body(Form::Container, render),
+    );
     assert_eq!(first.as_ptr(), second.as_ptr());
 }
 

@@ -1,0 +1,3 @@
+//! What people run by hand, besides the agent.
+
+pub mod trust_policy;
