@@ -1,24 +1,76 @@
-//! What AWS SDKs in a pod must find in its specification, as a JSON patch that
-//! adds what is missing and changes nothing that is there.
+//! What AWS SDKs in a pod must find in its specification: whether a pod gets it,
+//! which of two kinds, and what it lacks of that.
 //!
-//! Names and paths are those of EKS's own webhook
-//! (`aws/amazon-eks-pod-identity-webhook`), so that whoever looks for them finds them.
+//! Names, paths and annotations are those of EKS's own webhook
+//! (`aws/amazon-eks-pod-identity-webhook`), so that whoever looks for them finds
+//! them; so is what happens where nothing else is said.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::model::{RoleArn, StsEndpoints};
+use crate::config::Annotated;
+use crate::model::{Association, Means, StsEndpoints};
 
+mod patch;
 #[cfg(test)]
 mod tests;
 
+pub use patch::{Add, apply};
+
 /// A pod with this label, whatever its value, gets nothing.
-const SKIP: &str = "eks.amazonaws.com/skip-pod-identity-webhook";
+pub const SKIP: &str = "eks.amazonaws.com/skip-pod-identity-webhook";
+
+/// The annotation of an account that says that the agent serves it, and how.
+const EXCHANGE: &str = "credlet.dev/exchange";
+
+/// The kubelet's own image of a pod that it runs without the API server.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The lifetimes of tokens that the API server takes begin here, in seconds.
 const SHORTEST_TOKEN: u32 = 600;
+
+/// The lifetime that EKS's webhook spreads, so that not all tokens end at once,
+/// and by how much, in seconds.
+const SPREAD_TOKEN: u32 = 86400;
+const SPREAD: u32 = 7200;
+
+/// What holds for all pods.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The agent's door.
+    pub uri: String,
+    /// The audience of the tokens that the agent is shown, where no exchange
+    /// needs another.
+    pub audience: String,
+    /// The audience of the tokens that STS is shown.
+    pub web_identity_audience: String,
+    /// The region, if it is known.
+    pub region: Option<String>,
+    /// Which STS endpoint the SDKs are to ask.
+    pub endpoints: StsEndpoints,
+    /// How long tokens live, in seconds.
+    pub token_seconds: u32,
+    /// What the annotations of accounts and pods begin with, without the slash.
+    pub prefix: String,
+    /// Who serves annotated accounts.
+    pub annotated: Annotated,
+}
+
+/// What is declared for the pod's account, other than by annotations.
+#[derive(Clone, Copy, Debug)]
+pub enum Declared<'a> {
+    /// Nothing.
+    Nothing,
+    /// This.
+    Is(&'a Association),
+    /// Something that the agent refuses: it tells the pod why, so the pod is to ask.
+    Unusable,
+}
+
+/// By how much a token's lifetime falls short of the usual, where that is spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread(u32);
 
 /// By what the SDKs are to have credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +84,9 @@ pub enum Environment {
     },
     /// They ask STS for this role, and show it a token.
     WebIdentity {
-        /// The role.
-        role: RoleArn,
+        /// The role, as it is written: what is wrong with it is for STS to say,
+        /// since a pod that got nothing would use the node's role.
+        role: String,
         /// Whom the token is for.
         audience: String,
     },
@@ -48,199 +101,159 @@ pub struct Injection {
     pub region: Option<String>,
     /// Said to the SDKs only where it is the region's own, as on EKS.
     pub endpoints: StsEndpoints,
-    /// How long the token lives unless the pod says it, in seconds. Whoever
-    /// injects into many pods spreads it, so that not all tokens end at once.
+    /// How long the token lives, in seconds.
     pub token_seconds: u32,
-    /// What the pod's annotations begin with, without the slash.
-    pub prefix: String,
+    /// The names of the containers that get nothing.
+    pub skipped: Vec<String>,
 }
 
-/// One operation of a JSON patch (RFC 6902): always `add`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "op", rename = "add")]
-pub struct Add {
-    /// Where, as a JSON pointer.
-    pub path: String,
-    /// What.
-    pub value: Value,
+/// Why a pod gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Left {
+    /// It says so.
+    #[error("the pod has the label {SKIP}")]
+    Skipped,
+    /// The API server refuses tokens in it.
+    #[error("a static pod has no service account")]
+    Static,
+    /// Nothing is declared for its account, and nothing annotated.
+    #[error("its service account has neither an association nor a role in an annotation")]
+    NoRole,
 }
 
-/// A token's volume.
-struct Volume {
-    name: &'static str,
-    mount: &'static str,
-    file: &'static str,
+impl Spread {
+    /// All tokens live equally long.
+    pub const NONE: Self = Self(0);
+
+    /// From any number, of which all are equally likely.
+    pub fn of(random: u32) -> Self {
+        Self(random % (SPREAD + 1))
+    }
 }
 
-impl Environment {
-    fn volume(&self) -> Volume {
+impl Left {
+    /// A bounded label for metrics.
+    pub fn reason(self) -> &'static str {
         match self {
-            Self::PodIdentity { .. } => Volume {
-                name: "eks-pod-identity-token",
-                mount: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount",
-                file: "eks-pod-identity-token",
-            },
-            Self::WebIdentity { .. } => Volume {
-                name: "aws-iam-token",
-                mount: "/var/run/secrets/eks.amazonaws.com/serviceaccount",
-                file: "token",
-            },
-        }
-    }
-
-    fn audience(&self) -> &str {
-        match self {
-            Self::PodIdentity { audience, .. } | Self::WebIdentity { audience, .. } => audience,
-        }
-    }
-
-    /// Two variables of which a container has both from here, or none.
-    fn pair<'a>(&'a self, token_file: &'a str) -> [(&'static str, &'a str); 2] {
-        match self {
-            Self::PodIdentity { uri, .. } => [
-                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri),
-                ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token_file),
-            ],
-            Self::WebIdentity { role, .. } => [
-                ("AWS_ROLE_ARN", role.as_str()),
-                ("AWS_WEB_IDENTITY_TOKEN_FILE", token_file),
-            ],
+            Self::Skipped => "skipped",
+            Self::Static => "static",
+            Self::NoRole => "no_role",
         }
     }
 }
 
-impl Injection {
-    /// What a pod, or a template of pods, lacks; nothing if it has it all.
-    pub fn additions(&self, pod: &Value) -> Vec<Add> {
-        let mut adds = Vec::new();
-        if pod["metadata"]["labels"].get(SKIP).is_some() {
-            return adds;
+/// The name of the service account that a pod, or a template of pods, runs as.
+pub fn account(pod: &Value) -> &str {
+    let name = pod["spec"]["serviceAccountName"].as_str();
+    let name = name.filter(|name| !name.is_empty());
+    name.unwrap_or("default")
+}
+
+impl Settings {
+    /// What a pod, or a template of pods, is to get, or why nothing. `annotations`
+    /// are those of its service account.
+    pub fn decide(
+        &self,
+        pod: &Value,
+        annotations: &BTreeMap<String, String>,
+        declared: Declared<'_>,
+        spread: Spread,
+    ) -> Result<Injection, Left> {
+        let metadata = &pod["metadata"];
+        if metadata["labels"].get(SKIP).is_some() {
+            return Err(Left::Skipped);
         }
-        let volume = self.environment.volume();
-        if !named(&pod["spec"]["volumes"], "name", volume.name) {
-            let token = json!({"serviceAccountToken": {
-                "audience": self.environment.audience(),
-                "expirationSeconds": self.token_seconds(pod),
-                "path": volume.file,
-            }});
-            let whole = json!({"name": volume.name, "projected": {"sources": [token]}});
-            append(&mut adds, "/spec/volumes", &pod["spec"]["volumes"], [whole]);
+        if metadata["annotations"].get(MIRROR).is_some() {
+            return Err(Left::Static);
         }
-        let token_file = token_file(pod, &volume);
-        let skipped = self.skipped(pod);
-        for kind in ["initContainers", "containers"] {
-            let containers = pod["spec"][kind].as_array();
-            for (at, container) in containers.into_iter().flatten().enumerate() {
-                let name = container["name"].as_str().unwrap_or_default();
-                if !skipped.contains(name) {
-                    let path = format!("/spec/{kind}/{at}");
-                    self.fill(&mut adds, &path, container, &volume, &token_file);
-                }
-            }
-        }
-        adds
+        let of_account = |what: &str| {
+            let text = annotations.get(&self.key(what));
+            text.map(|text| text.trim())
+        };
+        let environment = match declared {
+            Declared::Is(association) => self.agent(of_association(association)),
+            Declared::Unusable => self.agent(None),
+            Declared::Nothing => self.annotated(annotations).ok_or(Left::NoRole)?,
+        };
+        let of_pod = |what: &str| metadata["annotations"][self.key(what)].as_str();
+        let own = of_account("token-expiration").and_then(parse);
+        let said = of_pod("token-expiration").and_then(parse).or(own);
+        let seconds = said.unwrap_or(self.token_seconds).max(SHORTEST_TOKEN);
+        let token_seconds = match environment {
+            Environment::PodIdentity { .. } if seconds == SPREAD_TOKEN => seconds - spread.0,
+            Environment::PodIdentity { .. } | Environment::WebIdentity { .. } => seconds,
+        };
+        let endpoints = of_account("sts-regional-endpoints").and_then(endpoints);
+        Ok(Injection {
+            environment,
+            region: self.region.clone(),
+            endpoints: endpoints.unwrap_or(self.endpoints),
+            token_seconds,
+            skipped: names(of_pod("skip-containers").unwrap_or_default()),
+        })
     }
 
-    fn fill(&self, adds: &mut Vec<Add>, path: &str, it: &Value, volume: &Volume, file: &str) {
-        let env = &it["env"];
-        let lacks = |names: &[&str]| names.iter().all(|name| !named(env, "name", name));
-        let mut wanted = Vec::new();
-        match self.endpoints {
-            StsEndpoints::Regional if lacks(&["AWS_STS_REGIONAL_ENDPOINTS"]) => {
-                wanted.push(("AWS_STS_REGIONAL_ENDPOINTS", "regional"));
-            }
-            StsEndpoints::Regional | StsEndpoints::Legacy => {}
-        }
-        let regions = ["AWS_DEFAULT_REGION", "AWS_REGION"];
-        if let Some(region) = self.region.as_deref().filter(|_| lacks(&regions)) {
-            wanted.extend(regions.map(|name| (name, region)));
-        }
-        let mounts = &it["volumeMounts"];
-        let is_mounted = named(mounts, "name", volume.name);
-        // The API server refuses two mounts at one path.
-        let is_taken = mounts.as_array().into_iter().flatten().any(|mount| {
-            let path = mount["mountPath"].as_str().unwrap_or_default();
-            path.trim_end_matches('/') == volume.mount
-        });
-        let pair = self.environment.pair(file);
-        if lacks(&pair.map(|(name, _)| name)) && (is_mounted || !is_taken) {
-            wanted.extend(pair);
-        }
-        let variables = wanted.into_iter();
-        let variables = variables.map(|(name, value)| json!({"name": name, "value": value}));
-        append(adds, &format!("{path}/env"), env, variables);
-        if !is_mounted && !is_taken {
-            let mount = json!({"name": volume.name, "mountPath": volume.mount, "readOnly": true});
-            append(adds, &format!("{path}/volumeMounts"), mounts, [mount]);
+    /// What an account gets for its annotations alone.
+    fn annotated(&self, annotations: &BTreeMap<String, String>) -> Option<Environment> {
+        let get = |key: &str| {
+            let text = annotations.get(key).map(|text| text.trim());
+            text.filter(|text| !text.is_empty())
+        };
+        let role = get(&self.key("role-arn"));
+        let audience = get(&self.key("audience")).unwrap_or(&self.web_identity_audience);
+        let exchange = get(EXCHANGE);
+        match (exchange, self.annotated) {
+            (Some("eks-auth"), _) => Some(self.agent(None)),
+            (Some("web-identity"), _) => role.map(|_| self.agent(Some(audience))),
+            // Also what the agent does not know, and says so when asked.
+            (Some(_), _) => role.map(|_| self.agent(None)),
+            (None, Annotated::Agent) => role.map(|_| self.agent(Some(audience))),
+            (None, Annotated::Sts) => role.map(|role| Environment::WebIdentity {
+                role: role.to_owned(),
+                audience: audience.to_owned(),
+            }),
         }
     }
 
-    /// The pod's own word counts, if it is a number.
-    fn token_seconds(&self, pod: &Value) -> u32 {
-        let own = self.annotation(pod, "token-expiration");
-        let own = own.and_then(|text| text.trim().parse().ok());
-        own.unwrap_or(self.token_seconds).max(SHORTEST_TOKEN)
+    fn agent(&self, audience: Option<&str>) -> Environment {
+        Environment::PodIdentity {
+            uri: self.uri.clone(),
+            audience: audience.unwrap_or(&self.audience).to_owned(),
+        }
     }
 
-    fn skipped<'a>(&self, pod: &'a Value) -> HashSet<&'a str> {
-        let names = self.annotation(pod, "skip-containers").unwrap_or_default();
-        let is_around = |letter: char| letter.is_whitespace() || letter == '"';
-        let names = names.split(',').map(|name| name.trim_matches(is_around));
-        names.filter(|name| !name.is_empty()).collect()
-    }
-
-    fn annotation<'a>(&self, pod: &'a Value, what: &str) -> Option<&'a str> {
-        pod["metadata"]["annotations"][format!("{}/{what}", self.prefix)].as_str()
+    fn key(&self, what: &str) -> String {
+        format!("{}/{what}", self.prefix)
     }
 }
 
-/// As the containers of the pod's operating system write paths.
-fn token_file(pod: &Value, volume: &Volume) -> String {
-    let path = format!("{}/{}", volume.mount, volume.file);
-    let selector = &pod["spec"]["nodeSelector"];
-    let keys = ["kubernetes.io/os", "beta.kubernetes.io/os"];
-    let is_windows = keys.iter().any(|key| selector[*key] == "windows");
-    if is_windows || pod["spec"]["os"]["name"] == "windows" {
-        return format!("C:{}", path.replace('/', "\\"));
-    }
-    path
-}
-
-fn named(list: &Value, field: &str, name: &str) -> bool {
-    let mut items = list.as_array().into_iter().flatten();
-    items.any(|item| item[field] == name)
-}
-
-/// One operation an item, or one for all where there is no list yet.
-fn append(adds: &mut Vec<Add>, path: &str, list: &Value, items: impl IntoIterator<Item = Value>) {
-    let items: Vec<Value> = items.into_iter().collect();
-    if items.is_empty() {
-        return;
-    }
-    if list.is_array() {
-        adds.extend(items.into_iter().map(|value| Add {
-            path: format!("{path}/-"),
-            value,
-        }));
-    } else {
-        adds.push(Add {
-            path: path.to_owned(),
-            value: items.into(),
-        });
+/// The audience that the exchange of an association needs, if it needs one.
+fn of_association(association: &Association) -> Option<&str> {
+    match &association.grant()?.means {
+        Means::Agent => None,
+        Means::WebIdentity { audience } => Some(audience),
     }
 }
 
-/// Does to `pod` what the API server would do with the patch.
-///
-/// # Panics
-/// If the patch is not for this pod.
-pub fn apply(pod: &mut Value, adds: Vec<Add>) {
-    for Add { path, value } in adds {
-        let (parent, last) = path.rsplit_once('/').expect("a pointer has a slash");
-        let parent = pod.pointer_mut(parent).expect("made for this pod");
-        match parent {
-            Value::Array(items) => items.push(value),
-            other => other[last] = value,
-        }
+/// What is no number counts as if it were not there, as with EKS's webhook.
+fn parse(text: &str) -> Option<u32> {
+    let number: i64 = text.trim().parse().ok()?;
+    Some(u32::try_from(number.max(0)).unwrap_or(u32::MAX))
+}
+
+/// As Go reads a truth value, and so EKS's webhook.
+fn endpoints(text: &str) -> Option<StsEndpoints> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(StsEndpoints::Regional),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(StsEndpoints::Legacy),
+        _ => None,
     }
+}
+
+/// Parted by commas, perhaps in quotes.
+fn names(text: &str) -> Vec<String> {
+    let is_around = |letter: char| letter.is_whitespace() || letter == '"';
+    let names = text.split(',').map(|name| name.trim_matches(is_around));
+    let names = names.filter(|name| !name.is_empty());
+    names.map(ToOwned::to_owned).collect()
 }

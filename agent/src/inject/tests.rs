@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Environment, Injection, SKIP, apply};
+use super::{Environment, Injection, apply};
 use crate::model::StsEndpoints;
+
+mod decision;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pods/cart";
 const MOUNT: &str = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount";
@@ -17,14 +19,14 @@ fn pod_identity() -> Injection {
         region: None,
         endpoints: StsEndpoints::Legacy,
         token_seconds: 80_000,
-        prefix: "eks.amazonaws.com".to_owned(),
+        skipped: vec![],
     }
 }
 
 fn web_identity() -> Injection {
     Injection {
         environment: Environment::WebIdentity {
-            role: ROLE.parse().expect("an ARN"),
+            role: ROLE.to_owned(),
             audience: "sts.amazonaws.com".to_owned(),
         },
         region: Some("eu-central-1".to_owned()),
@@ -124,34 +126,57 @@ fn a_mount_of_the_container_s_own_at_the_path_is_left_alone() {
 #[test]
 fn init_containers_get_it_and_those_that_are_to_be_skipped_do_not() {
     let before = json!({
-        "metadata": {"annotations": {"eks.amazonaws.com/skip-containers": "first, \"proxy\""}},
+        "metadata": {},
         "spec": {
             "initContainers": [{"name": "first"}, {"name": "second"}],
             "containers": [{"name": "it"}, {"name": "proxy"}],
         },
     });
-    let pod = injected(&pod_identity(), before);
+    let injection = Injection {
+        skipped: vec!["first".to_owned(), "proxy".to_owned()],
+        ..pod_identity()
+    };
+    let bare: Vec<_> = injection.bare(&before).collect();
+    assert_eq!(bare, ["second", "it"]);
+    let pod = injected(&injection, before);
     let has = |kind: &str, at: usize| !variables(&pod["spec"][kind][at]).is_empty();
     assert!(!has("initContainers", 0) && has("initContainers", 1));
     assert!(has("containers", 0) && !has("containers", 1));
+    assert_eq!(injection.bare(&pod).count(), 0);
 }
 
 #[test]
-fn a_pod_with_the_label_gets_nothing() {
-    let mut pod = pod(&json!({}));
-    pod["metadata"]["labels"] = json!({SKIP: "false"});
-    assert_eq!(pod_identity().additions(&pod), []);
-}
-
-#[test]
-fn the_pod_says_how_long_its_token_lives_within_what_the_api_server_takes() {
-    for (said, seconds) in [("3600", 3600), ("1", 600), ("soon", 80_000)] {
-        let mut pod = pod(&json!({}));
-        pod["metadata"]["annotations"] = json!({"eks.amazonaws.com/token-expiration": said});
-        let pod = injected(&pod_identity(), pod);
-        let token = &pod["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
-        assert_eq!(token["expirationSeconds"], seconds, "{said}");
+fn a_container_with_credentials_of_its_own_is_not_bare() {
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN"] {
+        let pod = pod(&json!({"env": [{"name": name, "value": "mine"}]}));
+        assert_eq!(pod_identity().bare(&pod).count(), 0, "{name}");
     }
+    let pod = pod(&json!({"env": [{"name": "AWS_REGION", "value": "eu-central-1"}]}));
+    assert_eq!(pod_identity().bare(&pod).count(), 1);
+}
+
+#[test]
+fn a_pod_that_asks_the_agent_is_labelled_as_on_eks_and_no_other() {
+    let key = "eks.amazonaws.com/pod-identity";
+    for (labels, wanted) in [
+        (json!(null), json!({key: "enabled"})),
+        (json!({}), json!({key: "enabled"})),
+        (json!({"app": "it"}), json!({"app": "it", key: "enabled"})),
+        (json!({key: "mine"}), json!({key: "mine"})),
+    ] {
+        let mut pod = pod(&json!({}));
+        pod["metadata"]["labels"] = labels;
+        assert_eq!(injected(&pod_identity(), pod)["metadata"]["labels"], wanted);
+    }
+    let pod = injected(&web_identity(), pod(&json!({})));
+    assert_eq!(pod["metadata"]["labels"], json!(null));
+}
+
+#[test]
+fn a_template_without_metadata_gets_some() {
+    let template = json!({"spec": {"containers": [{"name": "it"}]}});
+    let template = injected(&pod_identity(), template);
+    assert!(template["metadata"]["labels"].is_object());
 }
 
 #[test]
