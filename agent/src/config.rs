@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
+use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
 pub use self::exchange::{Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
-use self::sidecar::Sidecar;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
@@ -28,6 +27,7 @@ pub mod sidecar;
 mod sources;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod trust_policy;
 
 /// What the command line asks for.
@@ -37,14 +37,30 @@ pub enum Command {
     Run(Box<Config>),
     /// Set up the node's link and addresses, or take them away, and end.
     Netsetup(Network, NetsetupAction),
-    /// See to the trust policy of a role, and end.
-    TrustPolicy(Box<TrustPolicy>),
-    /// Serve the pod that this process is in.
-    Sidecar(Box<Sidecar>),
-    /// Give this pod's `lo` what a sidecar listens on, and end.
-    SidecarSetup(Network),
+    /// Leave the whole command line to another program.
+    Other(Program),
     /// Print the version and end.
     Version,
+}
+
+/// The programs beside the agent's. Each is small, so that what the agent or a
+/// sidecar never runs is not in its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Serves one pod from inside it.
+    Sidecar,
+    /// All that is in nobody's way to credentials.
+    Tools,
+}
+
+impl Program {
+    /// Its file, in the agent's folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Sidecar => "credlet-sidecar",
+            Self::Tools => "credlet-tools",
+        }
+    }
 }
 
 /// What `credlet netsetup` does.
@@ -143,7 +159,7 @@ pub enum Error {
 impl Command {
     /// Reads the command line, and the environment for what it leaves out.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
-        match Cli::try_parse_from(args).map_err(Error::from)?.verb {
+        match parsed::<Cli>(args)?.verb {
             Verb::Run(args) => Ok(Self::Run(Box::new(Config::try_from(*args)?))),
             Verb::Netsetup(NetsetupArgs { remove, hosts }) => {
                 let action = if remove {
@@ -153,12 +169,16 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
-            Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
-            Verb::Sidecar(args) if args.setup => Ok(Self::SidecarSetup(args.network())),
-            Verb::Sidecar(args) => Ok(Self::Sidecar(Box::new(Sidecar::try_from(*args)?))),
+            Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
+            Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Version => Ok(Self::Version),
         }
     }
+}
+
+/// Reads a program's command line.
+fn parsed<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, Error> {
+    C::try_parse_from(args).map_err(Error::from)
 }
 
 impl TryFrom<RunArgs> for Config {

@@ -25,7 +25,6 @@ pub mod readiness;
 mod rooms;
 mod sources;
 pub mod supervise;
-pub mod telemetry;
 
 use counters::Counters;
 use metrics::Metrics;

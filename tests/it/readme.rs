@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use credlet::associations::file::File;
 use credlet::associations::spec::Defaults;
 use credlet::associations::{Known, Source};
-use credlet::config::{Command, Error};
+use credlet::config::{Command, Error, sidecar, tools};
 use credlet::model::ServiceAccount;
 
 const README: &str = include_str!("../../README.md");
@@ -17,7 +17,13 @@ fn help(verb: &str) -> String {
         .into_iter()
         .chain(verb.split(' '))
         .chain(["--help"]);
-    match Command::parse(words.map(OsString::from)) {
+    let words: Vec<OsString> = words.map(OsString::from).collect();
+    let refused = match verb.split(' ').next() {
+        Some("run" | "netsetup") => Command::parse(words).map(|_| ()),
+        Some("sidecar") => sidecar::Command::parse(words).map(|_| ()),
+        _ => tools::Command::parse(words).map(|_| ()),
+    };
+    match refused {
         Err(Error::Help(text)) => text,
         other => panic!("no help but {other:?}"),
     }
