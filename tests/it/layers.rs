@@ -31,6 +31,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "identity/tokens/",
             "associations/crd/status.rs",
             "events/writer.rs",
+            "node/taint.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),

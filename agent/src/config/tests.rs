@@ -308,3 +308,13 @@ fn help_is_not_an_error() {
     assert!(matches!(parse("run --help"), Err(Error::Help(_))));
     assert!(matches!(parse("version"), Ok(Command::Version)));
 }
+
+#[test]
+fn a_startup_taint_is_a_key_alone_and_an_empty_variable_none() {
+    let key = run("--startup-taint credlet.dev/agent-not-ready").startup_taint;
+    let key = key.as_ref().map(TaintKey::as_str);
+    assert_eq!(key, Some("credlet.dev/agent-not-ready"));
+    assert_eq!(run("--startup-taint=").startup_taint, None);
+    let line = refusal("run --startup-taint credlet.dev/agent-not-ready:NoSchedule");
+    assert!(line.starts_with("--startup-taint is not the key"), "{line}");
+}
