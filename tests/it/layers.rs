@@ -38,6 +38,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "associations/crd/status.rs",
             "cluster/",
             "events/writer.rs",
+            "node/taint.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),

@@ -149,6 +149,9 @@ pub(super) struct RunArgs {
     /// Request a token from the API server where an exchange takes one and no pod has shown it
     #[arg(long, env = "CREDLET_REQUEST_TOKENS")]
     pub(super) request_tokens: bool,
+    /// The key of the node's start-up taint, which is taken away once the agent is ready
+    #[arg(long, env = "CREDLET_STARTUP_TAINT")]
+    pub(super) startup_taint: Option<String>,
     /// How long the API server may be silent before an address alone names no pod,
     /// where the network shows no path for each pod
     #[arg(long, env = "CREDLET_MAX_POD_STALENESS", default_value = "5m", value_parser = duration)]
