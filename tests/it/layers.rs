@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// know each other.
 const LAYERS: [&[&str]; 10] = [
     &["model", "causes"],
-    &["clock", "config"],
+    &["clock", "config", "status"],
     &["cache"],
     &["aws", "apiserver"],
     &["identity", "associations", "credentials", "events"],
@@ -51,7 +51,10 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
     ),
     ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
     ("aws_config::", &["aws.rs", "aws/"]),
-    ("hyper::", &["serve.rs", "serve/", "node/ops.rs"]),
+    (
+        "hyper::",
+        &["serve.rs", "serve/", "node/ops.rs", "node/page.rs"],
+    ),
     ("netsetup::", &["node.rs", "node/", "main.rs"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.
     (
