@@ -88,6 +88,8 @@ pub struct Config {
     pub probe_port: u16,
     /// Where `/metrics` is served; `None` turns it off.
     pub metrics_address: Option<SocketAddr>,
+    /// Who may look at the page and `/status` there.
+    pub status_access: StatusAccess,
     /// The node's network, unless somebody else sets it up.
     pub network: Option<Network>,
     /// Where instance metadata is answered for pods; empty: nowhere.
@@ -136,6 +138,17 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// How logs look.
     pub log: Log,
+}
+
+/// Who may look at how an agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusAccess {
+    /// Processes on the node's own network.
+    Loopback,
+    /// All who reach the metrics address.
+    Any,
+    /// Nobody.
+    None,
 }
 
 /// What a caller must show to be known.
@@ -197,6 +210,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address,
+            status_access,
             setup_network,
             no_setup_network,
             association_sources,
@@ -264,6 +278,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
+            status_access,
             network: sets_up.then_some(network),
             sources,
             annotation_prefix: prefix(annotation_prefix)?,
