@@ -24,7 +24,8 @@ const OF_OTHERS: [&str; 2] = ["sidecar-fargate", "sidecar-gke"];
 /// By kind, namespace and name.
 type Objects = BTreeMap<(String, String, String), Value>;
 
-fn root() -> PathBuf {
+/// The project's folder.
+pub(crate) fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().expect("it is there")
 }
