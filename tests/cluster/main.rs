@@ -20,6 +20,7 @@ mod place;
 mod process;
 mod relay;
 mod requests;
+mod startup_taint;
 mod tokens;
 mod vpc_cni;
 mod watch;
