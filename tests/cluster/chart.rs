@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use crate::control_plane::{ControlPlane, Settings};
 
 /// The switches, each with its component's folder.
-const COMPONENTS: [(&str, &str); 4] = [
+const COMPONENTS: [(&str, &str); 5] = [
     ("associationStatus", "association-status"),
     ("imds", "imds"),
     ("requestTokens", "request-tokens"),
+    ("startupTaint", "startup-taint"),
     ("tokenReview", "token-review"),
 ];
 
@@ -204,7 +205,12 @@ fn values_reach_the_agent() {
         "region": "eu-central-1",
         "settings": {"CREDLET_LOG_LEVEL": "debug", "CREDLET_DISABLE_IPV6": true},
         "associations": [{"namespace": "shop", "serviceAccount": "*", "roleArn": "arn:aws:iam::123456789012:role/shop"}],
-        "agent": {"maxSurge": 3, "podAnnotations": {"example.com/of": "theirs"}},
+        "components": {"startupTaint": true},
+        "agent": {
+            "maxSurge": 3,
+            "podAnnotations": {"example.com/of": "theirs"},
+            "startupTaint": "example.com/wait",
+        },
         "serviceAccount": {"annotations": {"example.com/of": "theirs, too"}},
     });
     let objects = charted(&values);
@@ -240,6 +246,15 @@ fn values_reach_the_agent() {
     let file =
         json!({"name": "CREDLET_ASSOCIATION_FILE", "value": "/etc/credlet/associations.yaml"});
     assert!(env.contains(&file), "{env:?}");
+    let taint = json!({"name": "CREDLET_STARTUP_TAINT", "value": "example.com/wait"});
+    assert!(env.contains(&taint), "{env:?}");
+    let key = [
+        "ValidatingAdmissionPolicy".to_owned(),
+        String::new(),
+        "credlet-startup-taint".to_owned(),
+    ];
+    let policy = objects[&key.into()].to_string();
+    assert!(policy.contains("'example.com/wait'") && !policy.contains("agent-not-ready"));
     let account = find("ServiceAccount", "credlet");
     assert_eq!(
         account["metadata"]["annotations"]["example.com/of"],
