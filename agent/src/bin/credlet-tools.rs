@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use credlet::config::TrustPolicy;
 use credlet::config::tools::Command;
 use credlet::process;
+use credlet::tools::inject;
 use credlet::tools::trust_policy::{self, Answer};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
+        Ok(Command::Inject(config)) => process::end(inject::run(&config)),
         Ok(Command::TrustPolicy(config)) => trust_policy(&config),
         Err(error) => process::answer(&error),
     }
