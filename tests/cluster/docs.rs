@@ -138,10 +138,11 @@ async fn run_before(admin: &Client, names: &[&str]) {
     }
 }
 
-async fn works(page: &str, before: &[&str]) {
+async fn works(page: &str, daemon_sets: &[&str], before: &str) {
     let text = fs::read_to_string(root().join("docs").join(page)).expect("a page");
-    let script = script(&text);
-    assert!(!script.is_empty(), "{page} has no command");
+    let commands = script(&text);
+    assert!(!commands.is_empty(), "{page} has no command");
+    let script = format!("{before}{commands}");
 
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
@@ -164,7 +165,7 @@ async fn works(page: &str, before: &[&str]) {
     let own = own.parent().expect("a folder").display();
 
     let admin = cluster.admin().await;
-    run_before(&admin, before).await;
+    run_before(&admin, daemon_sets).await;
     let mut command = tokio::process::Command::new("bash");
     command
         .args(["-euo", "pipefail", "-x", "-c", &script])
@@ -196,11 +197,21 @@ fn aws_cli() -> PathBuf {
     path
 }
 
+/// What a page takes for granted.
+const NOTHING: &str = "";
+const A_WORKLOAD: &str = "
+kubectl apply -f manifests/crd.yaml
+kubectl wait --for condition=Established crd --all
+kubectl create namespace shop
+kubectl create deployment cart --image=registry.example/cart
+kubectl -n shop create deployment cart --image=registry.example/cart --dry-run=client -o yaml > cart.yaml
+";
+
 macro_rules! pages {
-    ($($test:ident: $page:literal after $before:expr;)*) => {
+    ($($test:ident: $page:literal with $daemon_sets:expr, $before:expr;)*) => {
         $(#[tokio::test]
         async fn $test() {
-            works($page, &$before).await;
+            works($page, &$daemon_sets, $before).await;
         })*
 
         /// Those whose commands are run here.
@@ -209,16 +220,17 @@ macro_rules! pages {
 }
 
 pages! {
-    one_gets_started_on_eks: "getting-started-eks.md" after [];
-    one_gets_started_on_a_self_managed_cluster: "getting-started-self-managed.md" after [];
-    one_gets_started_on_gke_on_aws: "getting-started-gke-on-aws.md" after [];
-    one_gets_started_on_fargate: "getting-started-fargate.md" after [];
-    one_moves_from_kiam: "moving-from-kiam.md" after ["kiam-agent", "kiam-server"];
-    one_moves_from_kube2iam: "moving-from-kube2iam.md" after ["kube2iam"];
-    one_moves_from_irsa: "moving-from-irsa.md" after [];
-    one_moves_from_the_eks_agent: "moving-from-eks-agent.md" after ["eks-pod-identity-agent"];
-    the_security_model_holds_as_far_as_commands_show_it: "security.md" after [];
-    operations_are_done_as_described: "operations.md" after [];
+    one_gets_started_on_eks: "getting-started-eks.md" with [], NOTHING;
+    one_gets_started_on_a_self_managed_cluster: "getting-started-self-managed.md" with [], NOTHING;
+    one_gets_started_on_gke_on_aws: "getting-started-gke-on-aws.md" with [], NOTHING;
+    one_gets_started_on_fargate: "getting-started-fargate.md" with [], NOTHING;
+    one_moves_from_kiam: "moving-from-kiam.md" with ["kiam-agent", "kiam-server"], NOTHING;
+    one_moves_from_kube2iam: "moving-from-kube2iam.md" with ["kube2iam"], NOTHING;
+    one_moves_from_irsa: "moving-from-irsa.md" with [], NOTHING;
+    one_moves_from_the_eks_agent: "moving-from-eks-agent.md" with ["eks-pod-identity-agent"], NOTHING;
+    the_security_model_holds_as_far_as_commands_show_it: "security.md" with [], NOTHING;
+    operations_are_done_as_described: "operations.md" with [], NOTHING;
+    manifests_are_written_into: "inject.md" with [], A_WORKLOAD;
 }
 
 #[test]
