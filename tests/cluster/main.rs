@@ -8,6 +8,7 @@ mod chart;
 mod confirmation;
 mod control_plane;
 mod declarations;
+mod docs;
 mod events;
 mod follower;
 mod lease;
