@@ -25,6 +25,7 @@ mod log;
 mod network;
 pub mod sidecar;
 mod sources;
+pub mod sync;
 #[cfg(test)]
 mod tests;
 pub mod tools;
@@ -170,7 +171,9 @@ impl Command {
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
-            Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
+            Verb::TrustPolicy(Others { .. }) | Verb::Sync(Others { .. }) => {
+                Ok(Self::Other(Program::Tools))
+            }
             Verb::Version => Ok(Self::Version),
         }
     }

@@ -18,6 +18,7 @@ mod place;
 mod process;
 mod relay;
 mod requests;
+mod sync;
 mod tokens;
 mod vpc_cni;
 mod watch;

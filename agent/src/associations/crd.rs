@@ -214,6 +214,7 @@ fn namespaced_at(namespace: &Arc<str>) -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{NAMESPACED}"),
         fields: None,
+        labels: None,
         view: View::Whole,
     }
 }
@@ -222,6 +223,7 @@ fn cluster_at() -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/{CLUSTER}"),
         fields: None,
+        labels: None,
         view: View::Whole,
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
 
@@ -12,6 +13,8 @@ use super::{Error, parsed};
 pub enum Command {
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
+    /// Mirror associations.
+    Sync(Box<Sync>),
 }
 
 /// What is in nobody's way to credentials.
@@ -26,6 +29,8 @@ struct Cli {
 enum Verb {
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
+    /// Mirror associations that are declared elsewhere into the cluster
+    Sync(Box<SyncArgs>),
 }
 
 impl Command {
@@ -33,6 +38,7 @@ impl Command {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         match parsed::<Cli>(args)?.verb {
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }
     }
 }

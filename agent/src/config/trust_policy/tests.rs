@@ -15,6 +15,7 @@ fn parse(args: &str) -> Result<TrustPolicy, String> {
         Ok(Command::TrustPolicy(config)) => Ok(*config),
         Err(Error::Usage(line)) => Err(line),
         Err(Error::Help(text)) => panic!("{text}"),
+        Ok(other) => panic!("{other:?}"),
     }
 }
 
