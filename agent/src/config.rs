@@ -9,12 +9,13 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
-pub use self::exchange::{Exchange, TokenRequests};
+pub use self::exchange::{Annotated, Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::taint::TaintKey;
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
@@ -26,6 +27,7 @@ mod network;
 pub mod sidecar;
 mod sources;
 pub mod sync;
+mod taint;
 #[cfg(test)]
 mod tests;
 pub mod tools;
@@ -87,6 +89,8 @@ pub struct Config {
     pub probe_port: u16,
     /// Where `/metrics` is served; `None` turns it off.
     pub metrics_address: Option<SocketAddr>,
+    /// Who may look at the page and `/status` there.
+    pub status_access: StatusAccess,
     /// The node's network, unless somebody else sets it up.
     pub network: Option<Network>,
     /// Where instance metadata is answered for pods; empty: nowhere.
@@ -125,6 +129,8 @@ pub struct Config {
     pub status_reports: StatusReports,
     /// Whether the API server is asked for tokens that no pod has shown.
     pub token_requests: TokenRequests,
+    /// What is taken from this node once it is served.
+    pub startup_taint: Option<TaintKey>,
     /// How old the pods may be for an address alone to name one.
     pub max_pod_staleness: Duration,
     /// Where the agent keeps what its successor may use. `None`: nowhere.
@@ -133,6 +139,17 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// How logs look.
     pub log: Log,
+}
+
+/// Who may look at how an agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusAccess {
+    /// Processes on the node's own network.
+    Loopback,
+    /// All who reach the metrics address.
+    Any,
+    /// Nobody.
+    None,
 }
 
 /// What a caller must show to be known.
@@ -196,6 +213,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address,
+            status_access,
             setup_network,
             no_setup_network,
             association_sources,
@@ -214,6 +232,7 @@ impl TryFrom<RunArgs> for Config {
             token_audience,
             association_status,
             request_tokens,
+            startup_taint,
             max_pod_staleness,
             state_dir,
             kubeconfig,
@@ -262,6 +281,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
+            status_access,
             network: sets_up.then_some(network),
             sources,
             annotation_prefix: prefix(annotation_prefix)?,
@@ -278,6 +298,7 @@ impl TryFrom<RunArgs> for Config {
             token_audiences: audiences(token_audience, &web_identity_audience)?,
             token_requests: request_tokens.into(),
             status_reports: association_status,
+            startup_taint: taint_key(startup_taint)?,
             web_identity_audience,
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
@@ -322,6 +343,13 @@ fn roles(given: Option<Vec<String>>) -> Result<Option<AllowedRoles>, Error> {
     let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
     let allowed = given.map(parse).transpose();
     allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))
+}
+
+/// An empty variable of the environment is as none.
+fn taint_key(given: Option<String>) -> Result<Option<TaintKey>, Error> {
+    let given = given.filter(|given| !given.is_empty());
+    let key = given.map(|given| TaintKey::parse(&given)).transpose();
+    key.map_err(|why| usage("--startup-taint", &format!("is {why}")))
 }
 
 /// A DNS subdomain, as what comes before the slash of an annotation's key.

@@ -4,6 +4,7 @@
 //! its own service account, and so under the RBAC of `manifests/` and no more.
 
 mod agent;
+mod chart;
 mod confirmation;
 mod control_plane;
 mod declarations;
@@ -18,6 +19,7 @@ mod place;
 mod process;
 mod relay;
 mod requests;
+mod startup_taint;
 mod sync;
 mod tokens;
 mod vpc_cni;

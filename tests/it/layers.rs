@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 /// know each other.
 const LAYERS: &[&[&str]] = &[
     &["model", "causes"],
-    &["clock", "config"],
+    &["clock", "config", "status"],
     &["cache", "process"],
     &["aws", "apiserver"],
-    &["identity", "associations", "credentials", "events"],
+    &[
+        "identity",
+        "associations",
+        "credentials",
+        "events",
+        "inject",
+    ],
     &["broker"],
     &["serve"],
     &["node", "tools"],
@@ -32,6 +38,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "associations/crd/status.rs",
             "cluster/",
             "events/writer.rs",
+            "node/taint.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),
@@ -57,7 +64,10 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ),
     ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
     ("aws_config::", &["aws.rs", "aws/"]),
-    ("hyper::", &["serve.rs", "serve/", "node/ops.rs"]),
+    (
+        "hyper::",
+        &["serve.rs", "serve/", "node/ops.rs", "node/page.rs"],
+    ),
     ("netsetup::", &["node.rs", "node/"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.
     (

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -19,6 +22,7 @@ const FOLDERS: &[&str] = &[
     "manifests/components/token-review",
     "manifests/components/request-tokens",
     "manifests/components/association-status",
+    "manifests/components/startup-taint",
     "manifests/components/sync",
     "manifests/components/sync-ack",
 ];
@@ -43,6 +47,12 @@ fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
             }
             ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
                 through::<CustomResourceDefinition>(&document)
+            }
+            ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy") => {
+                through::<ValidatingAdmissionPolicy>(&document)
+            }
+            ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding") => {
+                through::<ValidatingAdmissionPolicyBinding>(&document)
             }
             ("v1", "ConfigMap") => through::<ConfigMap>(&document),
             ("v1", "Namespace") => through::<Namespace>(&document),

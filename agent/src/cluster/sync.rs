@@ -16,8 +16,10 @@ use crate::aws::{self, SdkConfig};
 use crate::clock::Clock;
 use crate::cluster::lease::store::Lease;
 use crate::cluster::lease::{Candidate, Lead, Terms};
+use crate::config::StatusAccess;
 use crate::config::sync::{Source, Sync as Config};
 use crate::node::ops::{self, Desk};
+use crate::node::page::Page;
 use crate::node::supervise::{self, Supervisor};
 use crate::node::{ended, stop_signal, usable};
 use crate::serve::{BindError, Listeners, Prefer};
@@ -124,10 +126,10 @@ impl Sync {
         // A kubelet asks the pod's address, whichever that is.
         let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let bind = |hosts: &[IpAddr], port| Listeners::bind(hosts, port, Prefer::Newcomer, STALL);
-        let probes = bind(&usable(&everywhere), config.probe_port)?;
+        let probed = bind(&usable(&everywhere), config.probe_port)?;
         let scrapes = config.metrics_address;
         let scrapes = scrapes.map(|at| bind(&[at.ip()], at.port())).transpose()?;
-        let probes_at = probes.addresses();
+        let asked_at = probed.addresses();
         let scrapes_at = scrapes.iter().flat_map(Listeners::addresses).collect();
 
         let metrics = Metrics::default();
@@ -135,18 +137,18 @@ impl Sync {
         let objects = Arc::new(Mutex::new(mirror::Standing::default()));
         let lease = Lease::new(api_server.clone(), &config.namespace, LEASE);
         let (candidate, lead) = Candidate::new(lease, &own_name(), terms, clock);
-        let leave = CancellationToken::new();
-        let stop = leave.clone().cancelled_owned();
-        let candidate = tokio::spawn(candidate.run(stop));
+        let ending = CancellationToken::new();
+        let stop = ending.clone().cancelled_owned();
+        let standing = tokio::spawn(candidate.run(stop));
 
         let desk = Desk::Probes(Arc::new({
             let lead = lead.clone();
-            move || match lead.has_looked() {
-                true => Vec::new(),
-                false => vec!["lease".to_owned()],
+            move || {
+                let closed = (!lead.has_looked()).then(|| "lease".to_owned());
+                closed.into_iter().collect()
             }
         }));
-        supervisor.spawn("probes", ended(ops::run(probes, desk)));
+        supervisor.spawn("probes", ended(ops::run(probed, desk)));
         if let Some(scrapes) = scrapes {
             let names = Names::new(metrics.clone());
             let (board, objects, lead) = (board.clone(), Arc::clone(&objects), lead.clone());
@@ -160,10 +162,10 @@ impl Sync {
                     now: clock.now(),
                 })
             };
-            supervisor.spawn(
-                "metrics",
-                ended(ops::run(scrapes, Desk::Metrics(Arc::new(render)))),
-            );
+            // The status is in the cluster.
+            let page = Page::new(StatusAccess::None, Arc::new(Vec::new));
+            let desk = Desk::Metrics(Arc::new(render), page);
+            supervisor.spawn("metrics", ended(ops::run(scrapes, desk)));
         }
         let leader = Leader {
             config,
@@ -176,12 +178,12 @@ impl Sync {
         };
         supervisor.spawn("mirror", leader.run(lead.clone()));
         Ok(Self {
-            probes: probes_at,
+            probes: asked_at,
             metrics: scrapes_at,
             supervisor,
             lead,
-            candidate,
-            leave,
+            candidate: standing,
+            leave: ending,
         })
     }
 

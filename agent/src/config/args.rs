@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
-    StatusReports,
+    StatusAccess, StatusReports,
 };
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
@@ -74,6 +74,9 @@ pub(super) struct RunArgs {
         default_value = "127.0.0.1:2705"
     )]
     pub(super) metrics_address: String,
+    /// Who may look at the page and /status there: processes of this node, any, or none
+    #[arg(long, env = "CREDLET_STATUS_ACCESS", value_enum, default_value_t = StatusAccess::Loopback)]
+    pub(super) status_access: StatusAccess,
     /// Set up the link and addresses, and repair them while running
     #[arg(
         long,
@@ -152,6 +155,9 @@ pub(super) struct RunArgs {
     /// Request a token from the API server where an exchange takes one and no pod has shown it
     #[arg(long, env = "CREDLET_REQUEST_TOKENS")]
     pub(super) request_tokens: bool,
+    /// The key of the node's start-up taint, which is taken away once the agent is ready
+    #[arg(long, env = "CREDLET_STARTUP_TAINT")]
+    pub(super) startup_taint: Option<String>,
     /// How long the API server may be silent before an address alone names no pod,
     /// where the network shows no path for each pod
     #[arg(long, env = "CREDLET_MAX_POD_STALENESS", default_value = "5m", value_parser = duration)]

@@ -193,7 +193,7 @@ impl Ack {
 
     /// What an object declares; `None`, if it is for another cluster.
     fn read(&self, thing: &Thing) -> Result<Option<Wanted>, String> {
-        let cluster = self.named(
+        let cluster = named(
             thing,
             "clusterName",
             "clusterRef",
@@ -215,8 +215,8 @@ impl Ack {
         };
         let arn = "/status/ackResourceMetadata/arn";
         let said = Said {
-            role: self.named(thing, "roleARN", "roleRef", &self.roles, arn)?,
-            target_role: self.named(thing, "targetRoleARN", "targetRoleRef", &self.roles, arn)?,
+            role: named(thing, "roleARN", "roleRef", &self.roles, arn)?,
+            target_role: named(thing, "targetRoleARN", "targetRoleRef", &self.roles, arn)?,
             external_id: thing.text("/status/externalID").map(str::to_owned),
             policy: thing.text("/spec/policy").map(str::to_owned),
             tags: thing.object["spec"]["disableSessionTags"].as_bool().into(),
@@ -245,38 +245,37 @@ impl Ack {
         )?;
         Ok(Some(wanted))
     }
+}
 
-    /// The text of a field or, where that refers to another object, of that one's.
-    fn named(
-        &self,
-        thing: &Thing,
-        field: &str,
-        reference: &str,
-        list: &Shelf<(), Thing>,
-        pointer: &str,
-    ) -> Result<Option<String>, String> {
-        let spec = &thing.object["spec"];
-        if let Some(text) = spec[field].as_str() {
-            return Ok(Some(text.to_owned()));
-        }
-        let from = &spec[reference]["from"];
-        let Some(name) = from["name"].as_str() else {
-            return Ok(None);
-        };
-        let own = || thing.text("/metadata/namespace").unwrap_or_default();
-        let namespace = from["namespace"].as_str().unwrap_or_else(own);
-        let key = format!("{namespace}/{name}");
-        // From now on: a change of it is heard of.
-        list.want(&());
-        let found = list.look(&(), |state| match state {
-            State::Known(known) => known
-                .get(&key)
-                .and_then(|it| Some(it.text(pointer)?.to_owned())),
-            State::Unknown(_) | State::Absent(_) => None,
-        });
-        let missing = || format!("{reference} refers to {key}, which is not there or not ready");
-        found.map(Some).ok_or_else(missing)
+/// The text of a field or, where that refers to another object, of that one's.
+fn named(
+    thing: &Thing,
+    field: &str,
+    reference: &str,
+    list: &Shelf<(), Thing>,
+    pointer: &str,
+) -> Result<Option<String>, String> {
+    let spec = &thing.object["spec"];
+    if let Some(text) = spec[field].as_str() {
+        return Ok(Some(text.to_owned()));
     }
+    let from = &spec[reference]["from"];
+    let Some(name) = from["name"].as_str() else {
+        return Ok(None);
+    };
+    let own = || thing.text("/metadata/namespace").unwrap_or_default();
+    let namespace = from["namespace"].as_str().unwrap_or_else(own);
+    let key = format!("{namespace}/{name}");
+    // From now on: a change of it is heard of.
+    list.want(&());
+    let found = list.look(&(), |state| match state {
+        State::Known(known) => known
+            .get(&key)
+            .and_then(|it| Some(it.text(pointer)?.to_owned())),
+        State::Unknown(_) | State::Absent(_) => None,
+    });
+    let missing = || format!("{reference} refers to {key}, which is not there or not ready");
+    found.map(Some).ok_or_else(missing)
 }
 
 fn origin(thing: &Thing) -> Origin {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use aws_sdk_eks::Client;
 use aws_sdk_eks::types::{PodIdentityAssociation, PodIdentityAssociationSummary};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -80,7 +82,7 @@ impl Asking {
     }
 
     /// The outcome of one call, which the pace follows.
-    async fn heed<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn heed<T>(&self, call: BoxFuture<'_, Result<T, Failure>>) -> Result<T, Failure> {
         self.pace.turn().await;
         let outcome = call.await;
         match outcome.as_ref().map_err(|failure| failure.fault) {
@@ -214,7 +216,7 @@ impl Cluster {
             let listed = metrics.call(Api::ListPodIdentityAssociations, call, |answer| {
                 Some((answer.associations?, answer.next_token))
             });
-            let (page, more) = self.asking.heed(listed).await?;
+            let (page, more) = self.asking.heed(listed.boxed()).await?;
             for summary in page {
                 entries.push(self.entry(summary)?);
             }
@@ -245,7 +247,7 @@ impl Cluster {
         let described = metrics.call(Api::DescribePodIdentityAssociation, call, |answer| {
             answer.association
         });
-        let described = self.asking.heed(described).await;
+        let described = self.asking.heed(described.boxed()).await;
         let (now, origin) = (Instant::now(), Origin::eks(&entry.arn));
         match described {
             Ok(association) => {

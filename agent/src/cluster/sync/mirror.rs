@@ -16,7 +16,7 @@ use super::board::Board;
 use super::metrics::{Metrics, Verb, Written};
 use super::mirrored::{Mirrored, Origin};
 use super::plan::{Picture, Plan, Step};
-use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, State, View};
+use crate::apiserver::{Client, Limits, Losses, Meta, Named, Place, Shelf, State, View};
 use crate::associations::crd::{GROUP, NAMESPACED, VERSION};
 use crate::causes::causes;
 
@@ -49,6 +49,9 @@ pub(super) struct Standing {
     /// Of which, by object, and why: some of them.
     pub(super) faults: BTreeMap<String, String>,
 }
+
+/// Objects by namespace and name.
+type Objects = BTreeMap<String, Arc<Mirrored>>;
 
 /// The objects that are there, and the namespaces.
 #[derive(Clone)]
@@ -111,7 +114,7 @@ impl There {
         }
     }
 
-    fn look(&self) -> Option<(BTreeMap<String, Arc<Mirrored>>, HashSet<String>)> {
+    fn look(&self) -> Option<(Objects, HashSet<String>)> {
         let objects = self.objects.look(&(), |state| match state {
             State::Known(known) => Some(known.clone()),
             State::Unknown(_) | State::Absent(_) => None,
@@ -282,7 +285,7 @@ impl Mirror {
             }
             Step::Delete(there) => {
                 let params = DeleteParams::default().preconditions(there.preconditions());
-                folder(&there.namespace).delete(&there.name, &params)
+                folder(&there.namespace).delete(&there.own_name(), &params)
             }
         };
         let request = request.expect("the names of objects fit a path");
@@ -293,6 +296,6 @@ impl Mirror {
 fn key(step: &Step) -> String {
     match step {
         Step::Create(wanted) | Step::Replace(_, wanted) => wanted.key(),
-        Step::Delete(there) => format!("{}/{}", there.namespace, there.name),
+        Step::Delete(there) => there.name().to_owned(),
     }
 }

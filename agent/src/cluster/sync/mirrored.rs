@@ -241,8 +241,6 @@ pub(super) struct Mirrored {
     key: String,
     /// Its namespace.
     pub(super) namespace: String,
-    /// Its name.
-    pub(super) name: String,
     /// Of what it is the image, if that can be told.
     pub(super) origin: Option<Origin>,
     spec: Value,
@@ -260,11 +258,10 @@ impl From<Value> for Mirrored {
             annotations.remove(LAST_APPLIED);
         }
         let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
-        let (namespace, name) = (text("namespace"), text("name"));
+        let namespace = text("namespace");
         Self {
-            key: format!("{namespace}/{name}"),
+            key: format!("{namespace}/{}", text("name")),
             namespace,
-            name,
             origin: metadata["annotations"][ORIGIN].as_str().map(Origin::eks),
             spec: object["spec"].take(),
             version: text("resourceVersion"),
@@ -278,6 +275,12 @@ impl Mirrored {
     pub(super) fn is_as(&self, wanted: &Wanted) -> bool {
         let object = wanted.object(None);
         self.spec == object["spec"] && self.origin.as_ref() == Some(&wanted.origin)
+    }
+
+    /// Its name in its namespace.
+    pub(super) fn own_name(&self) -> &str {
+        let (_, name) = self.key.split_once('/').expect("made with a slash");
+        name
     }
 
     /// Its UID and version, so that nothing else is deleted in its stead.

@@ -1,5 +1,5 @@
 //! What is planned, and how often EKS is asked.
 
 mod cloud;
-mod steady;
 mod planned;
+mod steady;
