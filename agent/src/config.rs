@@ -32,6 +32,7 @@ mod log;
 mod network;
 pub mod sidecar;
 mod sources;
+pub mod sync;
 mod taint;
 #[cfg(test)]
 mod tests;
@@ -181,9 +182,9 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
-            Verb::Inject(Others { .. }) | Verb::TrustPolicy(Others { .. }) => {
-                Ok(Self::Other(Program::Tools))
-            }
+            Verb::Inject(Others { .. })
+            | Verb::Sync(Others { .. })
+            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
             Verb::Version => Ok(Self::Version),
         }

@@ -21,6 +21,7 @@ mod process;
 mod relay;
 mod requests;
 mod startup_taint;
+mod sync;
 mod tokens;
 mod vpc_cni;
 mod watch;

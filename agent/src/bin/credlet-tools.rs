@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use credlet::cluster::sync;
 use credlet::config::TrustPolicy;
+use credlet::config::sync::Sync;
 use credlet::config::tools::Command;
 use credlet::process;
 use credlet::tools::inject;
@@ -12,6 +14,7 @@ fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
         Ok(Command::Inject(config)) => process::end(inject::run(&config)),
         Ok(Command::TrustPolicy(config)) => trust_policy(&config),
+        Ok(Command::Sync(config)) => mirror(*config),
         Err(error) => process::answer(&error),
     }
 }
@@ -22,4 +25,9 @@ fn trust_policy(config: &TrustPolicy) -> ExitCode {
         Ok(Answer::HasNot) => ExitCode::FAILURE,
         Err(error) => process::end(Err(error)),
     }
+}
+
+fn mirror(config: Sync) -> ExitCode {
+    process::serve(config.log);
+    process::end(process::one_thread().block_on(sync::run(config)))
 }

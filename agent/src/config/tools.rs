@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use super::inject::{Inject, InjectArgs};
+use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
 
@@ -15,6 +16,8 @@ pub enum Command {
     Inject(Box<Inject>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
+    /// Mirror associations.
+    Sync(Box<Sync>),
 }
 
 /// What is in nobody's way to credentials.
@@ -31,6 +34,8 @@ enum Verb {
     Inject(Box<InjectArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
+    /// Mirror associations that are declared elsewhere into the cluster
+    Sync(Box<SyncArgs>),
 }
 
 impl Command {
@@ -39,6 +44,7 @@ impl Command {
         match parsed::<Cli>(args)?.verb {
             Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }
     }
 }

@@ -16,6 +16,7 @@ fn parse(args: &str) -> Result<TrustPolicy, String> {
         Ok(other) => panic!("another verb: {other:?}"),
         Err(Error::Usage(line)) => Err(line),
         Err(Error::Help(text)) => panic!("{text}"),
+        Ok(other) => panic!("{other:?}"),
     }
 }
 
