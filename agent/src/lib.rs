@@ -23,6 +23,7 @@
 //! | [`associations`] | which role a service account may use |
 //! | [`credentials`] | what credentials a role's session has |
 //! | [`events`] | what the owners of pods are told |
+//! | [`inject`] | what SDKs in a pod must find in its specification |
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
@@ -42,6 +43,7 @@ pub mod config;
 pub mod credentials;
 pub mod events;
 pub mod identity;
+pub mod inject;
 pub mod model;
 pub mod node;
 pub mod serve;
