@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
+pub use self::explain::{Ask, Explain};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
@@ -21,7 +22,9 @@ pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPoli
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
+mod deployed;
 mod exchange;
+mod explain;
 mod imds;
 mod log;
 mod network;
