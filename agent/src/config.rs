@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
+use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
 pub use self::explain::{Ask, Explain};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
-use self::sidecar::Sidecar;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
 pub use self::taint::TaintKey;
@@ -33,6 +32,7 @@ mod sources;
 mod taint;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod trust_policy;
 
 /// What the command line asks for.
@@ -42,14 +42,30 @@ pub enum Command {
     Run(Box<Config>),
     /// Set up the node's link and addresses, or take them away, and end.
     Netsetup(Network, NetsetupAction),
-    /// See to the trust policy of a role, and end.
-    TrustPolicy(Box<TrustPolicy>),
-    /// Serve the pod that this process is in.
-    Sidecar(Box<Sidecar>),
-    /// Give this pod's `lo` what a sidecar listens on, and end.
-    SidecarSetup(Network),
+    /// Leave the whole command line to another program.
+    Other(Program),
     /// Print the version and end.
     Version,
+}
+
+/// The programs beside the agent's. Each is small, so that what the agent or a
+/// sidecar never runs is not in its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Serves one pod from inside it.
+    Sidecar,
+    /// All that is in nobody's way to credentials.
+    Tools,
+}
+
+impl Program {
+    /// Its file, in the agent's folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Sidecar => "credlet-sidecar",
+            Self::Tools => "credlet-tools",
+        }
+    }
 }
 
 /// What `credlet netsetup` does.
@@ -150,7 +166,7 @@ pub enum Error {
 impl Command {
     /// Reads the command line, and the environment for what it leaves out.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
-        match Cli::try_parse_from(args).map_err(Error::from)?.verb {
+        match parsed::<Cli>(args)?.verb {
             Verb::Run(args) => Ok(Self::Run(Box::new(Config::try_from(*args)?))),
             Verb::Netsetup(NetsetupArgs { remove, hosts }) => {
                 let action = if remove {
@@ -160,12 +176,18 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
-            Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
-            Verb::Sidecar(args) if args.setup => Ok(Self::SidecarSetup(args.network())),
-            Verb::Sidecar(args) => Ok(Self::Sidecar(Box::new(Sidecar::try_from(*args)?))),
+            Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
+            Verb::Explain(Others { .. }) | Verb::TrustPolicy(Others { .. }) => {
+                Ok(Self::Other(Program::Tools))
+            }
             Verb::Version => Ok(Self::Version),
         }
     }
+}
+
+/// Reads a program's command line.
+fn parsed<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, Error> {
+    C::try_parse_from(args).map_err(Error::from)
 }
 
 impl TryFrom<RunArgs> for Config {
@@ -263,7 +285,7 @@ impl TryFrom<RunArgs> for Config {
             token_audiences: audiences(token_audience, &web_identity_audience)?,
             token_requests: request_tokens.into(),
             status_reports: association_status,
-            startup_taint: taint_key(startup_taint)?,
+            startup_taint: TaintKey::given(startup_taint)?,
             web_identity_audience,
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
@@ -308,13 +330,6 @@ fn roles(given: Option<Vec<String>>) -> Result<Option<AllowedRoles>, Error> {
     let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
     let allowed = given.map(parse).transpose();
     allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))
-}
-
-/// An empty variable of the environment is as none.
-fn taint_key(given: Option<String>) -> Result<Option<TaintKey>, Error> {
-    let given = given.filter(|given| !given.is_empty());
-    let key = given.map(|given| TaintKey::parse(&given)).transpose();
-    key.map_err(|why| usage("--startup-taint", &format!("is {why}")))
 }
 
 /// A DNS subdomain, as what comes before the slash of an annotation's key.

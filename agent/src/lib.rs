@@ -16,6 +16,7 @@
 //! | [`model`] | the nouns: accounts, roles, associations, credentials |
 //! | [`clock`] | wall time |
 //! | [`config`] | the command line and the environment |
+//! | [`process`] | what each program does first and last |
 //! | [`cache`] | values that are fetched once, refreshed ahead and outlive an outage |
 //! | [`aws`] | what every call to AWS shares: client settings, outcomes, counts |
 //! | [`apiserver`] | the way to the API server, and lists that are kept up to date |
@@ -46,6 +47,7 @@ pub mod identity;
 pub mod inject;
 pub mod model;
 pub mod node;
+pub mod process;
 pub mod serve;
 pub mod sidecar;
 pub mod tools;

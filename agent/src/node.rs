@@ -26,7 +26,6 @@ mod rooms;
 mod sources;
 pub mod supervise;
 mod taint;
-pub mod telemetry;
 
 use counters::Counters;
 use metrics::Metrics;

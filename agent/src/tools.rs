@@ -1,4 +1,4 @@
-//! What people run by hand, besides the agent.
+//! What is in nobody's way to credentials: the tools of people and of the cluster.
 
 pub mod explain;
 pub mod trust_policy;

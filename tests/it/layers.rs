@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 10] = [
     &["model", "causes"],
     &["clock", "config"],
-    &["cache"],
+    &["cache", "process"],
     &["aws", "apiserver"],
     &[
         "identity",
@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 10] = [
     &["serve"],
     &["node", "tools"],
     &["sidecar"],
-    &["main"],
+    &["main", "bin"],
 ];
 
 /// What is named in few files only: a needle, and the files that may have it.
@@ -59,7 +59,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
     ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
     ("aws_config::", &["aws.rs", "aws/"]),
     ("hyper::", &["serve.rs", "serve/", "node/ops.rs"]),
-    ("netsetup::", &["node.rs", "node/", "main.rs"]),
+    ("netsetup::", &["node.rs", "node/"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.
     (
         ".expose()",

@@ -1,13 +1,12 @@
 //! The flags and their environment variables, as clap reads them.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::sidecar::SidecarArgs;
-use super::trust_policy::TrustPolicyArgs;
 use super::{
     Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
     StatusReports,
@@ -32,12 +31,24 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
-    /// Print, check or mend the trust policy of a role
-    TrustPolicy(Box<TrustPolicyArgs>),
     /// Serve AWS credentials to the pod that this is a container of
-    Sidecar(Box<SidecarArgs>),
+    #[command(disable_help_flag = true)]
+    Sidecar(Others),
+    /// Say why a pod has the credentials that it has, or none
+    #[command(disable_help_flag = true)]
+    Explain(Others),
+    /// Print, check or mend the trust policy of a role
+    #[command(disable_help_flag = true)]
+    TrustPolicy(Others),
     /// Print the version
     Version,
+}
+
+/// What another program reads.
+#[derive(Debug, Args)]
+pub(super) struct Others {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

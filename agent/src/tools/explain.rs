@@ -6,7 +6,7 @@ use self::candidates::{Candidate, Says, candidates};
 use self::environment::{Container, containers, left};
 use self::facts::Facts;
 use self::first::{First, first};
-use self::role::{Role, role};
+use self::role::{Described, role};
 use crate::apiserver::ask::Unanswered;
 use crate::apiserver::{ConnectError, connect};
 use crate::config::{Explain, Output};
@@ -59,7 +59,7 @@ struct Explanation<'a> {
     facts: &'a Facts,
     caller: Caller,
     candidates: Vec<Candidate>,
-    role: Option<Role>,
+    role: Option<Described>,
     containers: Vec<Container>,
     left: Option<Left>,
     first: First,

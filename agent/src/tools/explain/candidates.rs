@@ -116,7 +116,7 @@ impl Declared<'_> {
                 all.extend(crd::in_namespace(local, account).into_iter().map(|it| {
                     let of = format!("PodIdentityAssociation {namespace}/{}", it.name);
                     candidate(of, self.guarded(self.accepted(it), "crd"))
-                }))
+                }));
             }
             Ok(None) => all.extend(
                 absent(presence).map(|says| candidate("PodIdentityAssociations".to_owned(), says)),

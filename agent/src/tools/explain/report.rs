@@ -9,7 +9,7 @@ use super::candidates::{Candidate, Says};
 use super::environment::{Container, Token, Way};
 use super::facts::Here;
 use super::first::First;
-use super::role::Role;
+use super::role::Described;
 use crate::identity::pods::{Life, Network};
 use crate::model::Association;
 
@@ -191,7 +191,7 @@ fn says(says: &Says) -> String {
     }
 }
 
-fn session(role: &Role) -> String {
+fn session(role: &Described) -> String {
     let mut text = String::new();
     line(&mut text, "\nsession");
     point(

@@ -15,7 +15,7 @@ use crate::model::{Association, Means, Session, SessionScope};
 /// As it is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Role {
+pub(super) struct Described {
     /// `None` where only EKS knows it.
     pub(super) role: Option<String>,
     /// Assumed with the first one's session.
@@ -48,9 +48,9 @@ pub(super) struct Role {
 const CHAINED: Duration = Duration::from_hours(1);
 
 /// What the agents would ask AWS for.
-pub(super) fn role(facts: &Facts, caller: &Caller, association: &Arc<Association>) -> Role {
+pub(super) fn role(facts: &Facts, caller: &Caller, association: &Arc<Association>) -> Described {
     let Association::Role(grant) = &**association else {
-        return Role {
+        return Described {
             role: None,
             target_role: None,
             exchange: "eks-auth",
@@ -91,7 +91,7 @@ pub(super) fn role(facts: &Facts, caller: &Caller, association: &Arc<Association
         Some(_) => duration.min(CHAINED),
         None => duration,
     };
-    Role {
+    Described {
         role: Some(grant.role.to_string()),
         target_role: grant.target_role.as_ref().map(ToString::to_string),
         exchange,
