@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
-pub use self::explain::{Ask, Explain};
+pub use self::explain::Explain;
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};

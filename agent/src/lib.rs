@@ -28,6 +28,7 @@
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
+//! | [`cluster`] | what is done once for a cluster, by a leader |
 //! | [`sidecar`] | the same for one pod, inside it |
 //! | [`tools`] | what people run by hand |
 
@@ -40,6 +41,7 @@ pub mod broker;
 pub mod cache;
 mod causes;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod credentials;
 pub mod events;

@@ -151,6 +151,11 @@ impl ControlPlane {
         self.client(ADMIN, self.api_server_at()).await
     }
 
+    /// The text of the administrator's kubeconfig file.
+    pub(crate) fn admins_kubeconfig(&self) -> String {
+        self.kubeconfig(ADMIN, self.api_server_at())
+    }
+
     /// A client that is the agent.
     pub(crate) async fn agent(&self) -> Client {
         self.agent_by(self.api_server_at()).await
@@ -173,6 +178,11 @@ impl ControlPlane {
         let file = tempfile::NamedTempFile::new_in(self.folder.path()).expect("a file");
         fs::write(file.path(), kubeconfig).expect("the file is there");
         connect(Some(file.path())).await.expect("a good kubeconfig")
+    }
+
+    /// The text of a kubeconfig file of the administrator's.
+    pub(crate) fn admin_kubeconfig(&self) -> String {
+        self.kubeconfig(ADMIN, self.api_server_at())
     }
 
     /// What the audit log says, a JSON object a line.

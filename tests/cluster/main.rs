@@ -4,11 +4,14 @@
 //! its own service account, and so under the RBAC of `manifests/` and no more.
 
 mod agent;
+mod chart;
 mod confirmation;
 mod control_plane;
 mod declarations;
 mod events;
+mod explain;
 mod follower;
+mod lease;
 mod manifests;
 mod outage;
 mod own_roles;

@@ -1,9 +1,9 @@
 //! All declarations that are for an account, where the source takes the first.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use super::{Declaration, Weight, covers, weigh};
-use crate::apiserver::Meta;
+use super::{Declaration, Weight, weigh, weigh_in_cluster};
 use crate::model::{Rank, ServiceAccount};
 
 /// Of these of the account's namespace, those that are for it; the first counts.
@@ -19,12 +19,9 @@ pub fn in_namespace<'a>(
 pub fn in_cluster<'a>(
     declarations: &'a [Declaration],
     account: &ServiceAccount,
-    namespace: Option<&Meta>,
+    labels: Option<&BTreeMap<String, String>>,
 ) -> Vec<&'a Declaration> {
-    sorted(declarations, |it| {
-        let rank = covers(it, account.namespace(), namespace)?;
-        weigh(it, rank, account)
-    })
+    sorted(declarations, |it| weigh_in_cluster(it, account, labels))
 }
 
 fn sorted<'a>(

@@ -129,8 +129,8 @@ impl Declared<'_> {
         match &self.facts.cluster {
             Ok(Some(cluster)) => {
                 let meta = self.facts.namespace.as_ref().ok();
-                let meta = meta.and_then(Option::as_ref);
-                let found = crd::in_cluster(cluster, account, meta).into_iter();
+                let labels = meta.and_then(Option::as_ref).map(|meta| &meta.labels);
+                let found = crd::in_cluster(cluster, account, labels).into_iter();
                 all.extend(found.map(|it| {
                     let of = format!("ClusterPodIdentityAssociation {}", it.name);
                     let says = match self.accepted(it) {

@@ -254,10 +254,7 @@ fn outcome(first: &First) -> Vec<(&'static str, String)> {
     match first {
         First::Asked { call } => vec![
             ("goes to", format!("AWS, by {call}")),
-            (
-                "then",
-                "200, or 403 Denied with AWS's reason; --as-caller asks".to_owned(),
-            ),
+            ("then", "200, or 403 Denied with AWS's reason".to_owned()),
         ],
         First::Refused {
             status,
