@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
+pub use self::error::Error;
+use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
 pub use self::explain::Explain;
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
@@ -22,6 +24,7 @@ use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_
 
 mod args;
 mod deployed;
+mod error;
 mod exchange;
 mod explain;
 mod imds;
@@ -91,6 +94,8 @@ pub struct Config {
     pub probe_port: u16,
     /// Where `/metrics` is served; `None` turns it off.
     pub metrics_address: Option<SocketAddr>,
+    /// Who may look at the page and `/status` there.
+    pub status_access: StatusAccess,
     /// The node's network, unless somebody else sets it up.
     pub network: Option<Network>,
     /// Where instance metadata is answered for pods; empty: nowhere.
@@ -141,6 +146,17 @@ pub struct Config {
     pub log: Log,
 }
 
+/// Who may look at how an agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusAccess {
+    /// Processes on the node's own network.
+    Loopback,
+    /// All who reach the metrics address.
+    Any,
+    /// Nobody.
+    None,
+}
+
 /// What a caller must show to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityMode {
@@ -150,17 +166,6 @@ pub enum IdentityMode {
     Token,
     /// A token, from the pod's own address.
     Both,
-}
-
-/// Why there is no [`Command`].
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An impossible configuration: one line that names the flag.
-    #[error("{0}")]
-    Usage(String),
-    /// Not an error: `--help` was asked for, and this is it.
-    #[error("{0}")]
-    Help(String),
 }
 
 impl Command {
@@ -202,6 +207,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address,
+            status_access,
             setup_network,
             no_setup_network,
             association_sources,
@@ -269,6 +275,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
+            status_access,
             network: sets_up.then_some(network),
             sources,
             annotation_prefix: prefix(annotation_prefix)?,
@@ -368,28 +375,4 @@ fn optional_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Error>
         .parse()
         .map_err(|_| usage(flag, "is not ADDRESS:PORT, nor empty"))?;
     Ok(Some(address))
-}
-
-fn usage(flag: &str, problem: &str) -> Error {
-    Error::Usage(format!("{flag} {problem}"))
-}
-
-impl From<clap::Error> for Error {
-    fn from(error: clap::Error) -> Self {
-        use clap::error::ErrorKind;
-        let text = error.render().to_string();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Self::Help(text)
-            }
-            // clap's first line names the flag; usage and hints follow it.
-            _ => Self::Usage(
-                text.lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned(),
-            ),
-        }
-    }
 }

@@ -17,6 +17,7 @@
 //! | [`clock`] | wall time |
 //! | [`config`] | the command line and the environment |
 //! | [`process`] | what each program does first and last |
+//! | [`status`] | what an agent tells of itself to people |
 //! | [`cache`] | values that are fetched once, refreshed ahead and outlive an outage |
 //! | [`aws`] | what every call to AWS shares: client settings, outcomes, counts |
 //! | [`apiserver`] | the way to the API server, and lists that are kept up to date |
@@ -52,4 +53,5 @@ pub mod node;
 pub mod process;
 pub mod serve;
 pub mod sidecar;
+pub mod status;
 pub mod tools;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// know each other.
 const LAYERS: &[&[&str]] = &[
     &["model", "causes"],
-    &["clock", "config"],
+    &["clock", "config", "status"],
     &["cache", "process"],
     &["aws", "apiserver"],
     &[
@@ -59,7 +59,10 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ),
     ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
     ("aws_config::", &["aws.rs", "aws/"]),
-    ("hyper::", &["serve.rs", "serve/", "node/ops.rs"]),
+    (
+        "hyper::",
+        &["serve.rs", "serve/", "node/ops.rs", "node/page.rs"],
+    ),
     ("netsetup::", &["node.rs", "node/"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.
     (

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::namespaces::Namespaces;
 use super::spec::{Defaults, Spec};
 use super::watched::{Changes, Declared, Look, Watched, objects};
-use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, View};
+use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, Survey, View};
 use crate::config::Presence;
 use crate::model::{Association, Grant, Means, ServiceAccount, StsEndpoints};
 
@@ -171,6 +171,10 @@ impl Declared for Annotations {
     fn retain(&self, accounts: &HashSet<ServiceAccount>) {
         self.accounts.retain(|account| accounts.contains(account));
         self.namespaces.retain(accounts);
+    }
+
+    fn survey(&self) -> (Vec<Survey>, Presence) {
+        (vec![self.accounts.survey()], self.presence)
     }
 }
 

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use super::namespaces::Namespaces;
 use super::spec::Defaults;
 use super::watched::{Changes, Declared, Look, Watched, objects};
-use crate::apiserver::{Client, Limits, Losses, Place, Shelf, Standing, State, View};
+use crate::apiserver::{Client, Limits, Losses, Place, Shelf, Standing, State, Survey, View};
 use crate::config::Presence;
 use crate::model::{Association, Glob, Rank, ServiceAccount};
 
@@ -184,6 +184,13 @@ impl Declared for Crd {
         let names: HashSet<&str> = accounts.iter().map(ServiceAccount::namespace).collect();
         self.local.retain(|name| names.contains(&**name));
         self.namespaces.retain(accounts);
+    }
+
+    fn survey(&self) -> (Vec<Survey>, Presence) {
+        (
+            vec![self.cluster.survey(), self.local.survey()],
+            self.presence,
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
-    StatusReports,
+    StatusAccess, StatusReports,
 };
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
@@ -74,6 +74,9 @@ pub(super) struct RunArgs {
         default_value = "127.0.0.1:2705"
     )]
     pub(super) metrics_address: String,
+    /// Who may look at the page and /status there: processes of this node, any, or none
+    #[arg(long, env = "CREDLET_STATUS_ACCESS", value_enum, default_value_t = StatusAccess::Loopback)]
+    pub(super) status_access: StatusAccess,
     /// Set up the link and addresses, and repair them while running
     #[arg(
         long,

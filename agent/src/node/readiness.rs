@@ -73,6 +73,16 @@ impl Readiness {
         Gate::ALL.into_iter().filter(is_closed).collect()
     }
 
+    /// All gates by name, and whether each is open.
+    pub fn all(&self) -> [(&'static str, bool); Gate::ALL.len()] {
+        Gate::ALL.map(|gate| {
+            (
+                gate.name(),
+                self.0.open[gate as usize].load(Ordering::Acquire),
+            )
+        })
+    }
+
     /// As [`Self::closed`], as `/readyz` names them.
     pub fn closed_names(&self) -> Vec<String> {
         let closed = self.closed().into_iter();

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Annotations, NAME};
+use crate::apiserver::Survey;
 use crate::associations::spec::Defaults;
 use crate::associations::watched::{Declared, Look, objects};
+use crate::config::Presence;
 use crate::model::{Association, Grant, Means, OwnRole};
 
 /// The source `annotation`, as far as pods are concerned.
@@ -47,6 +49,10 @@ impl Declared for OwnRoles {
 
     /// The lists are the accounts', whose source ends to follow them.
     fn retain(&self, _: &HashSet<OwnRole>) {}
+
+    fn survey(&self) -> (Vec<Survey>, Presence) {
+        self.0.survey()
+    }
 }
 
 /// What a pod names for itself, or why it cannot be used.
