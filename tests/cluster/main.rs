@@ -10,6 +10,7 @@ mod control_plane;
 mod declarations;
 mod docs;
 mod events;
+mod explain;
 mod follower;
 mod lease;
 mod manifests;
