@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub mod ask;
 mod backoff;
 mod connect;
 mod follow;
@@ -14,7 +15,7 @@ pub use self::connect::{ConnectError, connect};
 pub use self::follow::{Again, Follow, Keep, Object, Place, View};
 pub use self::lost::{Lost, LostLabels, Reason};
 pub use self::meta::Meta;
-pub use self::shelf::{Losses, Named, Shelf, Standing, State};
+pub use self::shelf::{Losses, Named, Shelf, Standing, State, Survey};
 
 /// The API server, as far as the rooms that pass it on need to know.
 pub use kube::Client;

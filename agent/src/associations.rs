@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::model::{AllowedRoles, Association, OwnRole, RoleArn, ServiceAccount, Subject};
 
 pub mod annotation;
@@ -42,10 +44,42 @@ pub trait Source<S = ServiceAccount>: Send + Sync {
     /// Changes whenever an answer may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
 
+    /// What it is called where sources are listed.
+    fn name(&self) -> &'static str;
+
+    /// How it stands.
+    fn health(&self, now: Moment) -> Health;
+
     /// What follows when [`Self::prefetch`] has been asked for once.
     fn learns(&self) -> Learns {
         Learns::Once
     }
+}
+
+/// How a source stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether its answers can be had.
+    pub level: Level,
+    /// How many declarations it knows that may concern pods of this node.
+    pub known: usize,
+    /// When it was last heard; of several parts, that of which it is longest ago.
+    pub as_of: Option<SystemTime>,
+    /// What is wrong, where something is.
+    pub why: Option<String>,
+}
+
+/// Whether a source's answers can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// They can.
+    Good,
+    /// The cluster does not have it, or not for the agent: it is as if it were empty.
+    Absent,
+    /// Not heard yet.
+    Waiting,
+    /// What was known is answered still, and the rest is not.
+    Failing,
 }
 
 /// How a source learns.
@@ -69,6 +103,16 @@ pub enum Known {
     Refused(Arc<Refused>),
     /// Not known, so nothing may be concluded.
     Unknown,
+}
+
+impl Known {
+    /// Whether later sources are not asked.
+    pub fn is_decisive(&self) -> bool {
+        match self {
+            Self::Is(_) | Self::Refused(_) | Self::Unknown => true,
+            Self::None => false,
+        }
+    }
 }
 
 /// Why an association that is there is of no use. It hides those of later
@@ -134,7 +178,7 @@ pub struct Associations {
 }
 
 /// What bounds the roles of all sources, as it is told.
-const BY_FLAG: &str = "--allowed-roles";
+pub const BY_FLAG: &str = "--allowed-roles";
 
 impl Associations {
     /// The earlier a source, the more it counts.
@@ -201,18 +245,39 @@ impl Associations {
         let own = self.own(subject).map(|(own, role)| own.peek(role));
         let of_account = self.sources.iter().map(|source| source.peek(account));
         let mut answers = own.into_iter().chain(of_account);
-        let decisive = |known: &Known| match known {
-            Known::Is(_) | Known::Refused(_) | Known::Unknown => true,
-            Known::None => false,
-        };
-        match answers.find(decisive) {
-            Some(Known::Is(association)) => match self.check(account, association) {
+        let decisive = answers.find(Known::is_decisive);
+        self.checked(account, decisive.unwrap_or(Known::None))
+    }
+
+    fn checked(&self, account: &ServiceAccount, known: Known) -> Known {
+        match known {
+            Known::Is(association) => match self.check(account, association) {
                 Ok(association) => Known::Is(association),
                 Err(refused) => Known::Refused(refused),
             },
-            Some(known) => known,
-            None => Known::None,
+            Known::None | Known::Refused(_) | Known::Unknown => known,
         }
+    }
+
+    /// What each source knows of the subject, by the source's name and in order of
+    /// precedence, whatever those before it say.
+    pub fn each(&self, subject: &Subject) -> Vec<(&'static str, Known)> {
+        let account = subject.account();
+        let own = self.own(subject);
+        let own = own.map(|(own, role)| (own.name(), own.peek(role)));
+        let of_account = self.sources.iter();
+        let of_account = of_account.map(|source| (source.name(), source.peek(account)));
+        let all = own.into_iter().chain(of_account);
+        all.map(|(name, known)| (name, self.checked(account, known)))
+            .collect()
+    }
+
+    /// How each source stands, by its name and in order of precedence.
+    pub fn health(&self, now: Moment) -> Vec<(&'static str, Health)> {
+        let sources = self.sources.iter();
+        sources
+            .map(|source| (source.name(), source.health(now)))
+            .collect()
     }
 
     /// Learns the subject's association, for later. Does not wait: where a

@@ -14,9 +14,11 @@ use crate::events::Notices;
 use crate::identity::{self, Caller, Identity, Origin};
 use crate::model::{Association, Credentials, SessionScope, Subject};
 
+mod accounts;
 mod tokens;
 mod told;
 
+pub use accounts::Account;
 pub use tokens::Lent;
 
 /// Why a caller gets no credentials: which of the three questions had no answer.

@@ -98,15 +98,35 @@ pub enum Error<E> {
 
 /// What a cache tells about one of its entries, for metrics and people.
 #[derive(Clone, Debug)]
-pub struct Summary<K> {
+pub struct Summary<K, V> {
     /// The entry's key.
     pub key: K,
     /// How it stands.
     pub state: State,
+    /// The value that was fetched last, used up or not.
+    pub value: Option<Arc<V>>,
     /// Until when the value may be used; `None` without a value or a limit.
     pub usable_until: Option<SystemTime>,
     /// When the value was fetched; `None` without one.
     pub fetched_at: Option<SystemTime>,
+    /// When it is fetched next; `None` while a fetch waits or is under way, and
+    /// where the next caller decides.
+    pub next_at: Option<SystemTime>,
+    /// The fetches that failed since the last that was well.
+    pub failure: Option<Failing>,
+}
+
+/// Fetches that failed, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Why the last one did, for people.
+    pub why: String,
+    /// When that was.
+    pub at: SystemTime,
+    /// How many there were.
+    pub in_a_row: u32,
+    /// How soon the next one begins.
+    pub patience: Patience,
 }
 
 /// How an entry stands.
@@ -249,12 +269,13 @@ impl<F: Fetch> Cache<F> {
     }
 
     /// Every entry as it stands now, in no order.
-    pub fn summaries(&self) -> Vec<Summary<F::Key>> {
+    pub fn summaries(&self) -> Vec<Summary<F::Key, F::Value>> {
         let now = self.shared.now();
+        let clock = self.shared.clock;
         let entries = self.shared.read();
         entries
             .iter()
-            .map(|(key, entry)| entry.summary(key, now))
+            .map(|(key, entry)| entry.summary(key, now, clock))
             .collect()
     }
 

@@ -51,6 +51,14 @@ pub struct Moment {
     pub at: Instant,
 }
 
+impl Moment {
+    /// The wall time of what was at `at`, earlier or later, by the time between.
+    pub fn wall_at(&self, at: Instant) -> SystemTime {
+        let earlier = self.at.saturating_duration_since(at);
+        self.wall + at.saturating_duration_since(self.at) - earlier
+    }
+}
+
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {

@@ -10,23 +10,35 @@ use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
 pub use self::doctor::{Colour, Doctor, Proxy, Vantage};
-pub use self::exchange::{Exchange, TokenRequests};
+pub use self::error::Error;
+use self::error::usage;
+pub use self::exchange::{Annotated, Exchange, TokenRequests};
+pub use self::explain::Explain;
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
+pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::taint::TaintKey;
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
+mod deployed;
 mod doctor;
+mod error;
 mod exchange;
+mod explain;
 mod imds;
+pub mod inject;
+mod injection;
 mod log;
 mod network;
 pub mod sidecar;
 mod sources;
+pub mod sync;
+mod taint;
 #[cfg(test)]
 mod tests;
 pub mod tools;
@@ -88,6 +100,8 @@ pub struct Config {
     pub probe_port: u16,
     /// Where `/metrics` is served; `None` turns it off.
     pub metrics_address: Option<SocketAddr>,
+    /// Who may look at the page and `/status` there.
+    pub status_access: StatusAccess,
     /// The node's network, unless somebody else sets it up.
     pub network: Option<Network>,
     /// Where instance metadata is answered for pods; empty: nowhere.
@@ -126,6 +140,8 @@ pub struct Config {
     pub status_reports: StatusReports,
     /// Whether the API server is asked for tokens that no pod has shown.
     pub token_requests: TokenRequests,
+    /// What is taken from this node once it is served.
+    pub startup_taint: Option<TaintKey>,
     /// How old the pods may be for an address alone to name one.
     pub max_pod_staleness: Duration,
     /// Where the agent keeps what its successor may use. `None`: nowhere.
@@ -134,6 +150,17 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// How logs look.
     pub log: Log,
+}
+
+/// Who may look at how an agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusAccess {
+    /// Processes on the node's own network.
+    Loopback,
+    /// All who reach the metrics address.
+    Any,
+    /// Nobody.
+    None,
 }
 
 /// What a caller must show to be known.
@@ -145,17 +172,6 @@ pub enum IdentityMode {
     Token,
     /// A token, from the pod's own address.
     Both,
-}
-
-/// Why there is no [`Command`].
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An impossible configuration: one line that names the flag.
-    #[error("{0}")]
-    Usage(String),
-    /// Not an error: `--help` was asked for, and this is it.
-    #[error("{0}")]
-    Help(String),
 }
 
 impl Command {
@@ -171,10 +187,12 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
+            Verb::Doctor(Others { .. })
+            | Verb::Explain(Others { .. })
+            | Verb::Inject(Others { .. })
+            | Verb::Sync(Others { .. })
+            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
-            Verb::Doctor(Others { .. }) | Verb::TrustPolicy(Others { .. }) => {
-                Ok(Self::Other(Program::Tools))
-            }
             Verb::Version => Ok(Self::Version),
         }
     }
@@ -197,6 +215,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address,
+            status_access,
             setup_network,
             no_setup_network,
             association_sources,
@@ -215,6 +234,7 @@ impl TryFrom<RunArgs> for Config {
             token_audience,
             association_status,
             request_tokens,
+            startup_taint,
             max_pod_staleness,
             state_dir,
             kubeconfig,
@@ -247,14 +267,7 @@ impl TryFrom<RunArgs> for Config {
             cluster_name.as_deref(),
             exchange,
         )?;
-        let allowed_roles = roles(allowed_roles)?;
-        let hides_roles = |source| matches!(source, &AssociationSource::EksAuth { .. });
-        if allowed_roles.is_some() && sources.iter().any(hides_roles) {
-            return Err(usage(
-                "--allowed-roles",
-                "cannot be held where --exchange is eks-auth: only EKS knows the roles",
-            ));
-        }
+        let allowed_roles = roles(allowed_roles, &sources)?;
         Ok(Self {
             node_name: node_name_or_host(node_name)?,
             bind_hosts: network.addresses.clone(),
@@ -263,6 +276,7 @@ impl TryFrom<RunArgs> for Config {
             port,
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
+            status_access,
             network: sets_up.then_some(network),
             sources,
             annotation_prefix: prefix(annotation_prefix)?,
@@ -279,6 +293,7 @@ impl TryFrom<RunArgs> for Config {
             token_audiences: audiences(token_audience, &web_identity_audience)?,
             token_requests: request_tokens.into(),
             status_reports: association_status,
+            startup_taint: TaintKey::given(startup_taint)?,
             web_identity_audience,
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
@@ -317,9 +332,19 @@ fn node_name_or_host(given: Option<String>) -> Result<String, Error> {
         .ok_or_else(|| usage("--node-name", "is not given, and the host has no name"))
 }
 
-fn roles(given: Option<Vec<String>>) -> Result<Option<AllowedRoles>, Error> {
+fn roles(
+    given: Option<Vec<String>>,
+    sources: &[AssociationSource],
+) -> Result<Option<AllowedRoles>, Error> {
     // As an empty variable of the environment gives it.
     let given = given.filter(|given| given.iter().any(|text| !text.is_empty()));
+    let hides_roles = |source| matches!(source, &AssociationSource::EksAuth { .. });
+    if given.is_some() && sources.iter().any(hides_roles) {
+        return Err(usage(
+            "--allowed-roles",
+            "cannot be held where --exchange is eks-auth: only EKS knows the roles",
+        ));
+    }
     let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
     let allowed = given.map(parse).transpose();
     allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))
@@ -361,28 +386,4 @@ fn optional_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Error>
         .parse()
         .map_err(|_| usage(flag, "is not ADDRESS:PORT, nor empty"))?;
     Ok(Some(address))
-}
-
-fn usage(flag: &str, problem: &str) -> Error {
-    Error::Usage(format!("{flag} {problem}"))
-}
-
-impl From<clap::Error> for Error {
-    fn from(error: clap::Error) -> Self {
-        use clap::error::ErrorKind;
-        let text = error.render().to_string();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Self::Help(text)
-            }
-            // clap's first line names the flag; usage and hints follow it.
-            _ => Self::Usage(
-                text.lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned(),
-            ),
-        }
-    }
 }

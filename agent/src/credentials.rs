@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::cache::{self, Cache, Fetch, Life, Patience, State};
+use crate::cache::{self, Cache, Failing, Fetch, Life, Patience, State};
 use crate::clock::{Clock, Moment};
 use crate::model::{Association, AssumedRole, Credentials, PodName, Secret, ServiceAccount};
 
@@ -140,6 +140,25 @@ pub struct Vault {
     clock: Clock,
 }
 
+/// What a vault has for a key, and none of its secrets: for people.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Of whom.
+    pub key: Key,
+    /// How it stands.
+    pub state: State,
+    /// As what AWS knows the session that was had last.
+    pub role: Option<AssumedRole>,
+    /// When that was had.
+    pub issued_at: Option<SystemTime>,
+    /// When AWS stops to accept its credentials.
+    pub expires_at: Option<SystemTime>,
+    /// When it is refreshed next, or the next attempt made.
+    pub next_at: Option<SystemTime>,
+    /// The attempts that failed since.
+    pub failing: Option<Failing>,
+}
+
 /// How a vault stands now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -189,6 +208,24 @@ impl Vault {
     /// Forgets the credentials of every other key.
     pub fn retain(&self, keep: &HashSet<Key>) {
         self.cache.retain(keep);
+    }
+
+    /// Every entry as it stands now, in no order.
+    pub fn entries(&self) -> Vec<Entry> {
+        let summaries = self.cache.summaries().into_iter();
+        let entry = |it: cache::Summary<Key, Credentials>| {
+            let value = it.value.as_deref();
+            Entry {
+                role: value.map(|value| value.role.clone()),
+                expires_at: value.map(|value| value.expires_at),
+                key: it.key,
+                state: it.state,
+                issued_at: it.fetched_at,
+                next_at: it.next_at,
+                failing: it.failure,
+            }
+        };
+        summaries.map(entry).collect()
     }
 
     /// How many entries are in which state, and what is left.

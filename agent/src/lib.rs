@@ -17,6 +17,7 @@
 //! | [`clock`] | wall time |
 //! | [`config`] | the command line and the environment |
 //! | [`process`] | what each program does first and last |
+//! | [`status`] | what an agent tells of itself to people |
 //! | [`cache`] | values that are fetched once, refreshed ahead and outlive an outage |
 //! | [`aws`] | what every call to AWS shares: client settings, outcomes, counts |
 //! | [`apiserver`] | the way to the API server, and lists that are kept up to date |
@@ -24,6 +25,7 @@
 //! | [`associations`] | which role a service account may use |
 //! | [`credentials`] | what credentials a role's session has |
 //! | [`events`] | what the owners of pods are told |
+//! | [`inject`] | what SDKs in a pod must find in its specification |
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
@@ -45,9 +47,11 @@ pub mod config;
 pub mod credentials;
 pub mod events;
 pub mod identity;
+pub mod inject;
 pub mod model;
 pub mod node;
 pub mod process;
 pub mod serve;
 pub mod sidecar;
+pub mod status;
 pub mod tools;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::associations::file;
@@ -21,16 +22,21 @@ pub(crate) mod kernel;
 mod metrics;
 pub mod network;
 pub mod ops;
+pub mod page;
 pub mod readiness;
 mod rooms;
 mod sources;
+mod status;
 pub mod supervise;
+mod taint;
 
 use counters::Counters;
 use metrics::Metrics;
 use ops::Desk;
+use page::Page;
 use readiness::{Gate, Readiness};
 use rooms::Rooms;
+use status::Looks;
 use supervise::Supervisor;
 
 /// Where SDKs ask for instance metadata.
@@ -121,6 +127,7 @@ impl Agent {
     /// Sets up the network, listens, and starts to learn about pods. Ready
     /// somewhat later; requests wait for that.
     pub async fn start(config: Config, outside: Outside) -> Result<Self, Error> {
+        let started = Instant::now();
         let counters = Counters::default();
         let readiness = Readiness::default();
         let mut supervisor = Supervisor::default();
@@ -135,6 +142,7 @@ impl Agent {
         let ports = Ports::bind(&config, limits)?;
         let addresses = ports.addresses();
         let node = Whereabouts::new(&outside.aws, None);
+        let api_server = outside.api_server.clone();
         let rooms = Rooms::open(
             &config,
             outside,
@@ -146,6 +154,14 @@ impl Agent {
             "readiness",
             when_synced(rooms.identity.clone(), readiness.clone()),
         );
+
+        if let Some(key) = config.startup_taint.clone() {
+            let (node, gates) = (config.node_name.clone(), readiness.clone());
+            supervisor.spawn(
+                "start-up taint",
+                taint::remove(api_server, node, key, gates),
+            );
+        }
 
         let metadata = Metadata::new(config.imds.clone()).asking(node);
         if let Some(network) = &config.network {
@@ -173,8 +189,17 @@ impl Agent {
         let probes = Desk::Probes(Arc::new(move || gates.closed_names()));
         supervisor.spawn("probes", ended(ops::run(ports.probes, probes)));
         if let Some(listeners) = ports.metrics {
+            let rooms = Arc::new(rooms);
+            let looks = Looks {
+                rooms: Arc::clone(&rooms),
+                readiness: readiness.clone(),
+                node: config.node_name.clone(),
+                cluster: config.cluster_name.clone(),
+                started,
+            };
             let metrics = Metrics::new(counters, rooms);
-            let desk = Desk::Metrics(Arc::new(move || metrics.render()));
+            let page = Page::new(config.status_access, Arc::new(move || looks.json()));
+            let desk = Desk::Metrics(Arc::new(move || metrics.render()), page);
             supervisor.spawn("metrics", ended(ops::run(listeners, desk)));
         }
 

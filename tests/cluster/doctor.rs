@@ -31,13 +31,16 @@ struct Rig {
 impl Rig {
     /// Looks from outside, as the administrator.
     async fn look(&self, arguments: &str) -> Report {
-        self.look_by(&self.cluster.admin_kubeconfig(), arguments).await
+        self.look_by(&self.cluster.admin_kubeconfig(), arguments)
+            .await
     }
 
     /// Looks as the agent would in its pod.
     async fn look_as_agent(&self, arguments: &str) -> Report {
         let token = manifests::agent_token(&self.admin).await;
-        let kubeconfig = self.cluster.kubeconfig(&token, self.cluster.api_server_at());
+        let kubeconfig = self
+            .cluster
+            .kubeconfig(&token, self.cluster.api_server_at());
         self.look_by(&kubeconfig, arguments).await
     }
 
@@ -66,7 +69,8 @@ impl Rig {
 
     async fn delete(&self, path: &str) {
         let now = json!({"gracePeriodSeconds": 0}).to_string().into_bytes();
-        self.send(Request::delete(path).body(now).expect("a path")).await;
+        self.send(Request::delete(path).body(now).expect("a path"))
+            .await;
     }
 
     async fn send(&self, mut request: Request<Vec<u8>>) {
@@ -98,7 +102,9 @@ async fn each_fault_of_a_cluster_is_found_and_gone_once_it_is_mended() {
 async fn permissions(rig: &Rig) {
     let check = "permissions";
     for flags in ["", "--annotation-prefix example.com"] {
-        rig.look(flags).await.has(check, "ok", "the agent may do all that it does");
+        rig.look(flags)
+            .await
+            .has(check, "ok", "the agent may do all that it does");
         let report = rig.look_as_agent(flags).await;
         report.has(check, "ok", "the agent may do all that it does");
         // It is not the agent's to look at.
@@ -109,7 +115,11 @@ async fn permissions(rig: &Rig) {
     }
     let report = rig.look("--request-tokens --association-status on").await;
     report.has(check, "failure", "may not create serviceaccounts/token");
-    report.has(check, "warning", "may not patch podidentityassociations/status.credlet.dev");
+    report.has(
+        check,
+        "warning",
+        "may not patch podidentityassociations/status.credlet.dev",
+    );
     for component in [manifests::REQUEST_TOKENS, manifests::ASSOCIATION_STATUS] {
         manifests::apply(&rig.admin, component).await;
     }
@@ -119,12 +129,24 @@ async fn permissions(rig: &Rig) {
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/credlet";
     rig.patch(role, json!({"rules": []})).await;
     for report in [rig.look("").await, rig.look_as_agent("").await] {
-        report.has(check, "failure", "may not get pods: the agent does not know the node's pods");
-        report.has(check, "failure", "may not watch podidentityassociations.credlet.dev");
+        report.has(
+            check,
+            "failure",
+            "may not get pods: the agent does not know the node's pods",
+        );
+        report.has(
+            check,
+            "failure",
+            "may not watch podidentityassociations.credlet.dev",
+        );
         report.has(check, "warning", "may not create events.events.k8s.io");
     }
     let report = rig.look_as_agent("--node-name node-0").await;
-    report.has("pod-watch", "failure", "cannot be listed: the API server forbids it");
+    report.has(
+        "pod-watch",
+        "failure",
+        "cannot be listed: the API server forbids it",
+    );
     manifests::apply(&rig.admin, manifests::PLAIN).await;
     rig.look_as_agent("").await.has(check, "ok", "may do all");
 }
@@ -134,7 +156,9 @@ async fn server(rig: &Rig) {
     let stranger = rig.cluster.kubeconfig("of-nobody", at);
     let report = rig.look_by(&stranger, "").await;
     report.has("api-server", "failure", "does not know who this is");
-    rig.look("").await.has("api-server", "ok", "the API server answers: v1.");
+    rig.look("")
+        .await
+        .has("api-server", "ok", "the API server answers: v1.");
     rig.cluster.kill_api_server();
     let report = rig.look("").await;
     report.has("api-server", "failure", "cannot be reached");

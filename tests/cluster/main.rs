@@ -4,10 +4,14 @@
 //! its own service account, and so under the RBAC of `manifests/` and no more.
 
 mod agent;
+mod chart;
 mod confirmation;
 mod control_plane;
 mod declarations;
+mod docs;
+mod doctor;
 mod events;
+mod explain;
 mod follower;
 mod lease;
 mod manifests;
@@ -18,6 +22,8 @@ mod place;
 mod process;
 mod relay;
 mod requests;
+mod startup_taint;
+mod sync;
 mod tokens;
 mod vpc_cni;
 mod watch;

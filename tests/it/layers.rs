@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 /// know each other.
 const LAYERS: &[&[&str]] = &[
     &["model", "causes"],
-    &["clock", "config"],
+    &["clock", "config", "status"],
     &["cache", "process"],
     &["aws", "apiserver"],
-    &["identity", "associations", "credentials", "events"],
+    &[
+        "identity",
+        "associations",
+        "credentials",
+        "events",
+        "inject",
+    ],
     &["broker"],
     &["serve"],
     &["node"],
@@ -33,6 +39,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "associations/crd/status.rs",
             "cluster/",
             "events/writer.rs",
+            "node/taint.rs",
             "tools/doctor/api.rs",
         ],
     ),
@@ -55,6 +62,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "associations/eks.rs",
             "associations/eks/",
             "aws.rs",
+            "cluster/sync/eks.rs",
             "tools/doctor/aws.rs",
         ],
     ),
@@ -65,7 +73,13 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("aws_config::", &["aws.rs", "aws/"]),
     (
         "hyper::",
-        &["serve.rs", "serve/", "node/ops.rs", "tools/doctor/api.rs"],
+        &[
+            "serve.rs",
+            "serve/",
+            "node/ops.rs",
+            "node/page.rs",
+            "tools/doctor/api.rs",
+        ],
     ),
     (
         "netsetup::",

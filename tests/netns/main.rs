@@ -11,3 +11,4 @@ mod paths;
 mod pods;
 mod reuse;
 mod sidecar;
+mod upgrade;

@@ -19,7 +19,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -28,8 +27,13 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 mod eks;
+mod limit;
 mod pod_identity;
+mod request;
 mod sts;
+
+pub(crate) use request::http_date;
+use request::{signer, wait};
 
 pub use eks::{Describe, Entry, List};
 pub use pod_identity::PodIdentity;
@@ -142,6 +146,7 @@ struct Inner {
     identity: Option<String>,
     /// What every answer's `Date` says.
     date: Option<String>,
+    limit: Option<limit::Bucket>,
 }
 
 impl FakeAws {
@@ -291,12 +296,6 @@ impl State {
     }
 }
 
-/// As HTTP writes a date (RFC 9110, 5.6.7).
-pub(crate) fn http_date(moment: SystemTime) -> String {
-    let moment = jiff::Timestamp::try_from(moment).expect("a year of four digits");
-    moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -376,33 +375,10 @@ async fn eks_reply(state: &State, uri: &hyper::Uri, signer: String) -> Reply {
         }
     };
     let answer = wait(state.record(&call, &subject)).await;
+    let is_over = |bucket: &mut limit::Bucket| !bucket.take();
+    let answer = match state.lock().limit.as_mut().is_some_and(is_over) {
+        true => Answer::Throttled,
+        false => answer,
+    };
     eks::reply(&call, answer, &state.lock().table)
-}
-
-/// Lets the time pass that the answer takes.
-async fn wait(answer: Answer) -> Answer {
-    match answer {
-        Answer::After(latency) => tokio::time::sleep(latency).await,
-        Answer::Hang => std::future::pending().await,
-        Answer::Well
-        | Answer::Throttled
-        | Answer::Denied
-        | Answer::Refused(_)
-        | Answer::Longest(_)
-        | Answer::Gone
-        | Answer::Broken
-        | Answer::Error(..)
-        | Answer::Malformed
-        | Answer::Empty
-        | Answer::Expires(_) => {}
-    }
-    answer
-}
-
-/// The access key id in a Signature Version 4 header; empty without one.
-fn signer(request: &Request<Incoming>) -> String {
-    let header = request.headers().get(AUTHORIZATION);
-    let header = header.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let scope = header.split("Credential=").nth(1).unwrap_or("");
-    scope.split('/').next().unwrap_or("").to_owned()
 }

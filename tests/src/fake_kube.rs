@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use crate::fake_aws::http_date;
 
 mod events;
+mod nodes;
 mod objects;
 mod pod;
 mod server;
@@ -79,6 +80,8 @@ pub enum Verb {
     Token,
     /// `/version`.
     Version,
+    /// Less of a node.
+    PatchNode,
 }
 
 /// A request that reached the server.
@@ -198,18 +201,8 @@ impl FakeKube {
     }
 
     /// Adds the object, or replaces the one of its kind, namespace and name.
-    pub fn put(&self, kind: Kind, mut object: Value) {
-        self.shared.change(|state, version| {
-            let metadata = &mut object["metadata"];
-            metadata["resourceVersion"] = version.to_string().into();
-            let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
-            let key = (kind, text("namespace"), text("name"));
-            let event = match state.objects.all.insert(key, object.clone()) {
-                None => "ADDED",
-                Some(_) => "MODIFIED",
-            };
-            Event::Object(event, kind, object.clone())
-        });
+    pub fn put(&self, kind: Kind, object: Value) {
+        self.shared.put(kind, object);
     }
 
     /// Deletes an object, which must be there; of no namespace: the empty one.
@@ -346,6 +339,20 @@ impl Shared {
         state.events.push((version, event));
         drop(state);
         self.changes.send_replace(());
+    }
+
+    fn put(&self, kind: Kind, mut object: Value) {
+        self.change(|state, version| {
+            let metadata = &mut object["metadata"];
+            metadata["resourceVersion"] = version.to_string().into();
+            let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+            let key = (kind, text("namespace"), text("name"));
+            let event = match state.objects.all.insert(key, object.clone()) {
+                None => "ADDED",
+                Some(_) => "MODIFIED",
+            };
+            Event::Object(event, kind, object.clone())
+        });
     }
 
     /// Records the call and hands out the fault that was meant for it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use credlet::associations::{Associations, Error, Known, Source};
+use credlet::associations::{Associations, Error, Health, Known, Level, Source};
 use credlet::broker::{self, Answers, Broker};
 use credlet::clock::{Clock, Moment};
 use credlet::credentials::{Exchange, Key, Refusal, Vault};
@@ -339,5 +339,18 @@ impl Source for OneRoleEach {
 
     fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         tokio::sync::watch::channel(0).1
+    }
+
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn health(&self, _now: Moment) -> Health {
+        Health {
+            level: Level::Good,
+            known: self.0.len(),
+            as_of: None,
+            why: None,
+        }
     }
 }

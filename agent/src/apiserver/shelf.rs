@@ -11,9 +11,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Again, Client, Follow, Keep, Limits, Lost, LostLabels, Object, Place, Reason};
+
+mod survey;
+
+pub use survey::Survey;
 
 /// How often a kind is asked for that the cluster does not have, or not for us.
 const ABSENT_FOR: Duration = Duration::from_mins(1);
@@ -83,6 +88,8 @@ struct List<O> {
     /// Tells it from one of the same key that was dropped.
     id: u64,
     state: State<O>,
+    /// When the API server last said anything of it.
+    heard: Option<Instant>,
 }
 
 impl<K, O> Clone for Shelf<K, O> {
@@ -165,6 +172,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, O: Named> Shelf<K, O> {
                 Offer::Absent(why) => State::Absent(Arc::clone(why)),
                 Offer::Unknown | Offer::Given => State::Unknown(None),
             },
+            heard: None,
         };
         let mut lists = self.0.write();
         lists.entry(key.clone()).or_insert_with(new);
@@ -288,6 +296,11 @@ impl<K: Clone + Eq + Hash, O> Writer<K, O> {
     }
 
     fn recovered(&mut self) {
+        let mut lists = self.shared.write();
+        if let Some(list) = lists.get_mut(&self.key).filter(|list| list.id == self.id) {
+            list.heard = Some(Instant::now());
+        }
+        drop(lists);
         self.refusals = 0;
         if std::mem::take(&mut self.lost) {
             info!(what = self.shared.what, "a watch is back");

@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Error, Known, Source};
+use super::{Error, Health, Known, Level, Source};
 use crate::aws::{Api, Failure, Fault, Metrics, SdkConfig};
 use crate::cache::{self, Cache, Fetch, Life, Patience};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::model::{Association, Grant, Invalid, Means, ServiceAccount, Session};
 
 #[cfg(test)]
@@ -103,7 +103,25 @@ impl Source for Eks {
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes()
     }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn health(&self, _now: Moment) -> Health {
+        let summaries = self.0.summaries();
+        let associated = |entry: &&Summary| entry.value.as_ref().is_some_and(|it| it.is_some());
+        let failing = summaries.iter().find_map(|entry| entry.failure.clone());
+        Health {
+            level: failing.as_ref().map_or(Level::Good, |_| Level::Failing),
+            known: summaries.iter().filter(associated).count(),
+            as_of: summaries.iter().filter_map(|entry| entry.fetched_at).min(),
+            why: failing.map(|failing| failing.why),
+        }
+    }
 }
+
+type Summary = cache::Summary<ServiceAccount, Option<Arc<Association>>>;
 
 /// One look-up: how EKS is asked.
 #[derive(Clone)]

@@ -9,7 +9,8 @@ use futures::future::{self, BoxFuture};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Error, Known, Source};
+use super::{Error, Health, Known, Level, Source};
+use crate::clock::Moment;
 use crate::model::{Association, ServiceAccount};
 
 /// Says of every account that EKS knows.
@@ -46,5 +47,18 @@ impl Source for EksAuth {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    fn name(&self) -> &'static str {
+        "eks"
+    }
+
+    fn health(&self, _now: Moment) -> Health {
+        Health {
+            level: Level::Good,
+            known: 0,
+            as_of: None,
+            why: None,
+        }
     }
 }

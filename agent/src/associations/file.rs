@@ -17,7 +17,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use super::spec::{self, Defaults, Spec};
-use super::{Error, Known, Source};
+use super::{Error, Health, Known, Level, Source};
+use crate::clock::Moment;
 use crate::model::{Association, Invalid, ServiceAccount};
 
 mod table;
@@ -48,6 +49,8 @@ struct State {
     table: Arc<Table>,
     /// What patterns said of accounts, so that each is tried once.
     found: HashMap<ServiceAccount, Option<Arc<Association>>>,
+    /// When the file was last read.
+    read: Instant,
     /// Why what the file says now cannot be used.
     bad: Option<String>,
 }
@@ -107,6 +110,7 @@ impl File {
             state: Mutex::new(State {
                 table: Arc::new(table),
                 found: HashMap::new(),
+                read: Instant::now(),
                 bad: None,
             }),
             changes: watch::Sender::new(0),
@@ -133,6 +137,7 @@ impl File {
         let path = self.0.path.display();
         let read = read(&self.0.path, &self.0.defaults).map_err(|error| error.to_string());
         let mut state = self.lock();
+        state.read = Instant::now();
         match read {
             Ok(table) => {
                 let recovers = state.bad.take().is_some();
@@ -201,6 +206,20 @@ impl Source for File {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn health(&self, now: Moment) -> Health {
+        let state = self.lock();
+        Health {
+            level: state.bad.as_ref().map_or(Level::Good, |_| Level::Failing),
+            known: state.table.len(),
+            as_of: Some(now.wall_at(state.read)),
+            why: state.bad.clone(),
+        }
     }
 }
 

@@ -40,6 +40,19 @@ impl<S> Source<S> for Fixed {
     fn changes(&self) -> watch::Receiver<u64> {
         watch::channel(0).1
     }
+
+    fn name(&self) -> &'static str {
+        "fixed"
+    }
+
+    fn health(&self, _now: Moment) -> Health {
+        Health {
+            level: Level::Good,
+            known: 1,
+            as_of: None,
+            why: None,
+        }
+    }
 }
 
 fn role(name: &str) -> Known {

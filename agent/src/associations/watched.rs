@@ -10,8 +10,9 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Error, Known, Learns, Refused, Source};
-use crate::apiserver::State;
+use super::{Error, Health, Known, Learns, Level, Refused, Source};
+use crate::apiserver::{State, Survey};
+use crate::clock::Moment;
 use crate::config::Presence;
 use crate::model::{Association, ServiceAccount};
 
@@ -77,6 +78,45 @@ pub trait Declared: Send + Sync + 'static {
 
     /// Ends to follow what is of no use to these.
     fn retain(&self, subjects: &HashSet<Self::Subject>);
+
+    /// How the lists stand, each kind for itself, and whether they must be there.
+    fn survey(&self) -> (Vec<Survey>, Presence);
+}
+
+/// How a source of these lists stands.
+fn health(lists: Vec<Survey>, presence: Presence, now: Moment) -> Health {
+    let mut health = Health {
+        level: Level::Good,
+        known: 0,
+        as_of: None,
+        why: None,
+    };
+    // The worst of them, of two alike the first.
+    let mut worst = 0;
+    for list in lists {
+        let Survey {
+            objects,
+            heard,
+            absent,
+            unknown,
+        } = list;
+        health.known += objects;
+        let heard = heard.map(|at| now.wall_at(at));
+        health.as_of = health.as_of.into_iter().chain(heard).min();
+        let (bad, level, why) = match (unknown, absent, presence) {
+            (Some(Some(why)), ..) | (_, Some(why), Presence::Required) => {
+                (3, Level::Failing, Some(why))
+            }
+            (Some(None), None, _) => (2, Level::Waiting, None),
+            (_, Some(why), Presence::Optional) => (1, Level::Absent, Some(why)),
+            (None, None, _) => (0, Level::Good, None),
+        };
+        if bad > worst {
+            worst = bad;
+            (health.level, health.why) = (level, why.map(|why| why.to_string()));
+        }
+    }
+    health
 }
 
 /// Such a source. What was found is remembered until a list changes, so that a
@@ -169,6 +209,15 @@ impl<D: Declared> Source<D::Subject> for Watched<D> {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    fn name(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn health(&self, now: Moment) -> Health {
+        let (lists, presence) = self.declared.survey();
+        health(lists, presence, now)
     }
 
     fn learns(&self) -> Learns {

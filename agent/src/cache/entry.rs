@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::Id;
 use tokio::time::Instant;
 
-use super::{Error, Fetch, Life, Patience, State, Summary};
+use super::{Error, Failing, Fetch, Life, Patience, State, Summary};
 use crate::clock::{Clock, Moment};
 
 /// What a caller is told.
@@ -79,6 +79,7 @@ struct Failure<E> {
     error: Error<E>,
     patience: Patience,
     in_a_row: u32,
+    at: SystemTime,
     retry_at: Instant,
 }
 
@@ -240,6 +241,7 @@ impl<F: Fetch> Entry<F> {
                     error: error.clone(),
                     patience,
                     in_a_row: in_a_row.saturating_add(1),
+                    at: now.wall,
                     retry_at: Instant::now() + patience.after(in_a_row),
                 });
                 Some(error)
@@ -260,13 +262,31 @@ impl<F: Fetch> Entry<F> {
         (mem::replace(&mut self.reported, state), state)
     }
 
-    pub(super) fn summary(&self, key: &F::Key, now: Moment) -> Summary<F::Key> {
+    pub(super) fn summary(
+        &self,
+        key: &F::Key,
+        now: Moment,
+        clock: Clock,
+    ) -> Summary<F::Key, F::Value> {
         let kept = self.kept.as_ref();
+        let failing = |failure: &Failure<F::Error>| Failing {
+            why: failure.error.to_string(),
+            at: failure.at,
+            in_a_row: failure.in_a_row,
+            patience: failure.patience,
+        };
+        let next_at = self.due(now.at, clock).and_then(|(at, due)| match due {
+            Due::Fetch => Some(now.wall_at(at)),
+            Due::Forget => None,
+        });
         Summary {
             key: key.clone(),
             state: self.state(now),
+            value: kept.map(|kept| Arc::clone(&kept.value)),
             usable_until: kept.and_then(|kept| kept.life.usable_until),
             fetched_at: kept.map(|kept| kept.fetched_at),
+            next_at,
+            failure: self.failure.as_ref().map(failing),
         }
     }
 

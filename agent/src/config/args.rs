@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
-    StatusReports,
+    StatusAccess, StatusReports,
 };
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
@@ -31,15 +31,24 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
+    /// Write into manifests what SDKs in their pods look for
+    #[command(disable_help_flag = true)]
+    Inject(Others),
     /// Serve AWS credentials to the pod that this is a container of
     #[command(disable_help_flag = true)]
     Sidecar(Others),
+    /// Say why a pod has the credentials that it has, or none
+    #[command(disable_help_flag = true)]
+    Explain(Others),
     /// Print, check or mend the trust policy of a role
     #[command(disable_help_flag = true)]
     TrustPolicy(Others),
     /// Say what is wrong on a node or in a cluster, and what to do about it
     #[command(disable_help_flag = true)]
     Doctor(Others),
+    /// Mirror associations that are declared elsewhere into the cluster
+    #[command(disable_help_flag = true)]
+    Sync(Others),
     /// Print the version
     Version,
 }
@@ -74,6 +83,9 @@ pub(super) struct RunArgs {
         default_value = "127.0.0.1:2705"
     )]
     pub(super) metrics_address: String,
+    /// Who may look at the page and /status there: processes of this node, any, or none
+    #[arg(long, env = "CREDLET_STATUS_ACCESS", value_enum, default_value_t = StatusAccess::Loopback)]
+    pub(super) status_access: StatusAccess,
     /// Set up the link and addresses, and repair them while running
     #[arg(
         long,
@@ -152,6 +164,9 @@ pub(super) struct RunArgs {
     /// Request a token from the API server where an exchange takes one and no pod has shown it
     #[arg(long, env = "CREDLET_REQUEST_TOKENS")]
     pub(super) request_tokens: bool,
+    /// The key of the node's start-up taint, which is taken away once the agent is ready
+    #[arg(long, env = "CREDLET_STARTUP_TAINT")]
+    pub(super) startup_taint: Option<String>,
     /// How long the API server may be silent before an address alone names no pod,
     /// where the network shows no path for each pod
     #[arg(long, env = "CREDLET_MAX_POD_STALENESS", default_value = "5m", value_parser = duration)]
@@ -255,7 +270,7 @@ fn host(text: &str) -> Result<IpAddr, String> {
     Ok(address)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<jiff::SignedDuration>();
     let duration = duration.map(Duration::try_from);
     let Ok(Ok(duration)) = duration else {

@@ -314,7 +314,18 @@ fn the_command_lines_of_other_programs_are_left_to_them_whole() {
     for (line, program) in [
         ("sidecar --setup --help", Program::Sidecar),
         ("trust-policy fargate --cluster c", Program::Tools),
+        ("explain pod shop/cart-0", Program::Tools),
     ] {
         assert!(matches!(parse(line), Ok(Command::Other(other)) if other == program));
     }
+}
+
+#[test]
+fn a_startup_taint_is_a_key_alone_and_an_empty_variable_none() {
+    let key = run("--startup-taint credlet.dev/agent-not-ready").startup_taint;
+    let key = key.as_ref().map(TaintKey::as_str);
+    assert_eq!(key, Some("credlet.dev/agent-not-ready"));
+    assert_eq!(run("--startup-taint=").startup_taint, None);
+    let line = refusal("run --startup-taint credlet.dev/agent-not-ready:NoSchedule");
+    assert!(line.starts_with("--startup-taint is not the key"), "{line}");
 }

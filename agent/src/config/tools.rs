@@ -5,16 +5,25 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use super::doctor::{Doctor, DoctorArgs};
+use super::explain::{Explain, ExplainArgs};
+use super::inject::{Inject, InjectArgs};
+use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
+    /// Inject into manifests.
+    Inject(Box<Inject>),
+    /// Say why a pod has the credentials that it has.
+    Explain(Box<Explain>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
     /// Look at a node or a cluster.
     Doctor(Box<Doctor>),
+    /// Mirror associations.
+    Sync(Box<Sync>),
 }
 
 /// What is in nobody's way to credentials.
@@ -27,10 +36,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Write into manifests what SDKs in their pods look for
+    Inject(Box<InjectArgs>),
+    /// Say why a pod has the credentials that it has, or none
+    Explain(ExplainArgs),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
     /// Say what is wrong on a node or in a cluster, and what to do about it
     Doctor(Box<DoctorArgs>),
+    /// Mirror associations that are declared elsewhere into the cluster
+    Sync(Box<SyncArgs>),
 }
 
 impl Command {
@@ -38,7 +53,10 @@ impl Command {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         match parsed::<Cli>(args)?.verb {
             Verb::Doctor(args) => Ok(Self::Doctor(Box::new((*args).try_into()?))),
+            Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
+            Verb::Explain(args) => Ok(Self::Explain(Box::new(args.try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }
     }
 }

@@ -8,7 +8,9 @@ pub struct AssumedRole {
     partition: Box<str>,
     account_id: Box<str>,
     name: Box<str>,
+    /// `ROLE-ID:SESSION`.
     id: Box<str>,
+    colon: usize,
 }
 
 impl AssumedRole {
@@ -24,7 +26,7 @@ impl AssumedRole {
         let (name, _) = role
             .and_then(|rest| rest.split_once('/'))
             .ok_or(Invalid::AssumedRole)?;
-        let (id, _) = id.split_once(':').ok_or(Invalid::AssumedRole)?;
+        let colon = id.find(':').ok_or(Invalid::AssumedRole)?;
         // It becomes part of a path, and is told as a line of text.
         let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_legal) || account_id.is_empty() {
@@ -35,6 +37,7 @@ impl AssumedRole {
             account_id: account_id.into(),
             name: name.into(),
             id: id.into(),
+            colon,
         })
     }
 
@@ -55,7 +58,12 @@ impl AssumedRole {
 
     /// What IAM calls the role by, whatever its name.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.id[..self.colon]
+    }
+
+    /// What the session is called, as `CloudTrail` names it.
+    pub fn session(&self) -> &str {
+        &self.id[self.colon + 1..]
     }
 }
 
@@ -72,6 +80,7 @@ mod tests {
             parts,
             ("aws-cn", "123456789012", "check.out@1", "AROAEXAMPLE")
         );
+        assert_eq!(role.session(), "shop.checkout");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Rooms count what happens; what can be read off their state is read when
 //! somebody asks.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
@@ -21,7 +22,7 @@ use crate::identity;
 /// Everything under its name.
 pub(super) struct Metrics {
     registry: Registry,
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
     gauges: Gauges,
 }
 
@@ -54,7 +55,7 @@ struct ListLabels {
 
 impl Metrics {
     /// Names everything.
-    pub(super) fn new(counters: Counters, rooms: Rooms) -> Self {
+    pub(super) fn new(counters: Counters, rooms: Arc<Rooms>) -> Self {
         let Counters {
             serve,
             aws,
@@ -172,7 +173,7 @@ impl Metrics {
             annotation,
             vault,
             broker: _,
-        } = &self.rooms;
+        } = &*self.rooms;
         let gauges = &self.gauges;
         let age = |since: Option<SystemTime>| {
             let age = since.and_then(|since| clock.now().duration_since(since).ok());

@@ -1,6 +1,7 @@
-//! What kubelets and operators ask: `/healthz`, `/readyz` and `/metrics`.
+//! What kubelets and operators ask: `/healthz`, `/readyz`, `/metrics` and what people look at.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::page::Page;
 use crate::serve::Listeners;
 
 /// A kubelet and a scraper need two.
@@ -29,7 +31,8 @@ pub enum Desk {
     /// gives them.
     Probes(Arc<dyn Fn() -> Vec<String> + Send + Sync>),
     /// `/metrics`: what the function writes, in the `OpenMetrics` text format.
-    Metrics(Arc<dyn Fn() -> String + Send + Sync>),
+    /// And the page.
+    Metrics(Arc<dyn Fn() -> String + Send + Sync>, Page),
 }
 
 /// Answers until dropped, so that a leaving agent still says that it leaves.
@@ -43,8 +46,8 @@ async fn attend(listener: TcpListener, desk: &Desk) {
     loop {
         tokio::select! {
             accepted = listener.accept(), if visits.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    visits.spawn(converse(stream, desk.clone()));
+                Ok((stream, peer)) => {
+                    visits.spawn(converse(stream, peer.ip(), desk.clone()));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
@@ -55,9 +58,9 @@ async fn attend(listener: TcpListener, desk: &Desk) {
     }
 }
 
-async fn converse(stream: TcpStream, desk: Desk) {
+async fn converse(stream: TcpStream, peer: IpAddr, desk: Desk) {
     let service = service_fn(move |request| {
-        let response = desk.answer(&request);
+        let response = desk.answer(&request, peer);
         async { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -71,9 +74,17 @@ async fn converse(stream: TcpStream, desk: Desk) {
 }
 
 impl Desk {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
         const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            let headers = response.headers_mut();
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let nothing = || (StatusCode::NOT_FOUND, TEXT, "nothing is here\n".into());
         let (status, kind, body) = match (self, request.uri().path()) {
             (Self::Probes(_), "/healthz") => (StatusCode::OK, TEXT, "ok\n".into()),
             (Self::Probes(closed), "/readyz") => match closed() {
@@ -83,18 +94,13 @@ impl Desk {
                     (StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect())
                 }
             },
-            (Self::Metrics(text), "/metrics") => (StatusCode::OK, OPEN_METRICS, text()),
-            (Self::Probes(_) | Self::Metrics(_), _) => {
-                (StatusCode::NOT_FOUND, TEXT, "nothing is here\n".into())
-            }
+            (Self::Metrics(text, _), "/metrics") => (StatusCode::OK, OPEN_METRICS, text()),
+            (Self::Probes(_), _) => nothing(),
+            (Self::Metrics(_, page), _) => match page.answer(request, peer) {
+                Some(response) => return response,
+                None => nothing(),
+            },
         };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-            let headers = response.headers_mut();
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -108,6 +114,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::config::StatusAccess;
 
     fn probes(closed: &'static [&str]) -> Desk {
         Desk::Probes(Arc::new(|| {
@@ -116,12 +123,14 @@ mod tests {
     }
 
     fn metrics() -> Desk {
-        Desk::Metrics(Arc::new(|| "# EOF\n".to_owned()))
+        let page = Page::new(StatusAccess::Loopback, Arc::new(Vec::new));
+        Desk::Metrics(Arc::new(|| "# EOF\n".to_owned()), page)
     }
 
     async fn ask(desk: &Desk, method: Method, path: &str) -> (u16, Response<()>, String) {
         let request = Request::builder().method(method).uri(path).body(());
-        let response = desk.answer(&request.expect("a request"));
+        let request = request.expect("a request");
+        let response = desk.answer(&request, [127, 0, 0, 1].into());
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("it is whole").to_bytes();
         let text = String::from_utf8(body.to_vec()).expect("text");
@@ -159,7 +168,7 @@ mod tests {
         for path in ["/", "/metrics", "/healthz/", "/Readyz"] {
             assert_eq!(ask(&probes(&[]), Method::GET, path).await.0, 404, "{path}");
         }
-        for path in ["/", "/healthz", "/readyz", "/metrics/"] {
+        for path in ["/healthz", "/readyz", "/metrics/"] {
             assert_eq!(ask(&metrics(), Method::GET, path).await.0, 404, "{path}");
         }
     }

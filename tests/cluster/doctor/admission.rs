@@ -63,17 +63,27 @@ fn configuration(bundle: &str) -> Value {
 
 pub(super) async fn webhook(rig: &Rig) {
     let check = "injection";
-    rig.look("").await.has(check, "warning", "nothing gives pods the environment");
+    rig.look("")
+        .await
+        .has(check, "warning", "nothing gives pods the environment");
     rig.create(HOOKS, configuration("")).await;
     let report = rig.look("").await;
-    report.has(check, "failure", "has no Service credlet/credlet-webhook: pods that are made now go without");
+    report.has(
+        check,
+        "failure",
+        "has no Service credlet/credlet-webhook: pods that are made now go without",
+    );
 
     let services = "/api/v1/namespaces/credlet/services";
     let ports = json!([{"port": 443}]);
     let service = json!({"metadata": {"name": "credlet-webhook"}, "spec": {"ports": ports}});
     rig.create(services, service).await;
     let report = rig.look("").await;
-    report.has(check, "failure", "no replica of the webhook credlet-webhook is ready");
+    report.has(
+        check,
+        "failure",
+        "no replica of the webhook credlet-webhook is ready",
+    );
     report.has(check, "failure", "cannot be judged: caBundle is empty");
 
     let slices = "/apis/discovery.k8s.io/v1/namespaces/credlet/endpointslices";
@@ -86,7 +96,8 @@ pub(super) async fn webhook(rig: &Rig) {
     });
     rig.create(slices, slice).await;
     let secret = json!({"metadata": {"name": "credlet-webhook"}});
-    rig.create("/api/v1/namespaces/credlet/secrets", secret).await;
+    rig.create("/api/v1/namespaces/credlet/secrets", secret)
+        .await;
 
     let (ca, own) = issued(NAME, 2020, 4000);
     let (other, _) = issued(NAME, 2020, 4000);
@@ -95,18 +106,34 @@ pub(super) async fn webhook(rig: &Rig) {
     let (early_ca, early) = issued(NAME, 3999, 4000);
     for (bundle, chain, words) in [
         (&other, &own, "is not signed by a CA of its caBundle"),
-        (&misnamed_ca, &misnamed, "is for other names than the Service's"),
-        (&old_ca, &old, "has expired: pods that are made now go without"),
+        (
+            &misnamed_ca,
+            &misnamed,
+            "is for other names than the Service's",
+        ),
+        (
+            &old_ca,
+            &old,
+            "has expired: pods that are made now go without",
+        ),
         (&early_ca, &early, "is not valid yet"),
     ] {
         certify(rig, bundle, chain).await;
         let report = rig.look("").await;
         report.has(check, "failure", words);
-        report.has(check, "failure", "the certificate of the webhook credlet-webhook");
+        report.has(
+            check,
+            "failure",
+            "the certificate of the webhook credlet-webhook",
+        );
     }
     certify(rig, &ca, &own).await;
     let report = rig.look("").await;
-    report.has(check, "ok", "1 of its replicas are ready, and its certificate is good");
+    report.has(
+        check,
+        "ok",
+        "1 of its replicas are ready, and its certificate is good",
+    );
     report.has_no(check, "failure");
     rig.delete(&format!("{HOOKS}/credlet-webhook")).await;
 }
@@ -115,7 +142,11 @@ async fn certify(rig: &Rig, bundle: &str, chain: &str) {
     let data = json!({"tls.crt": chain, "tls.key": ""});
     rig.patch(SECRET, json!({"data": data})).await;
     let path = format!("{HOOKS}/credlet-webhook");
-    rig.patch(&path, json!({"webhooks": configuration(bundle)["webhooks"]})).await;
+    rig.patch(
+        &path,
+        json!({"webhooks": configuration(bundle)["webhooks"]}),
+    )
+    .await;
 }
 
 pub(super) async fn policy(rig: &Rig) {
@@ -138,7 +169,11 @@ pub(super) async fn policy(rig: &Rig) {
     });
     rig.create(POLICIES, policy).await;
     let report = rig.look("").await;
-    report.has(check, "failure", "the MutatingAdmissionPolicy credlet-pods has no binding");
+    report.has(
+        check,
+        "failure",
+        "the MutatingAdmissionPolicy credlet-pods has no binding",
+    );
     let binding = json!({
         "metadata": {"name": "credlet-pods"},
         "spec": {"policyName": "credlet-pods"},

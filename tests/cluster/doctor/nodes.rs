@@ -16,7 +16,11 @@ pub(super) async fn agents_and_taints(rig: &Rig) {
     rig.create(NODES, node).await;
     // No agent could run there.
     let fargate = json!({"eks.amazonaws.com/compute-type": "fargate"});
-    rig.create(NODES, json!({"metadata": {"name": "fargate-0", "labels": fargate}})).await;
+    rig.create(
+        NODES,
+        json!({"metadata": {"name": "fargate-0", "labels": fargate}}),
+    )
+    .await;
     let report = rig.look(taint).await;
     report.has(check, "failure", "the node node-0 has no agent");
     report.has(check, "failure", "credlet.dev/not-ready:NoSchedule");
@@ -34,17 +38,32 @@ pub(super) async fn agents_and_taints(rig: &Rig) {
     });
     rig.create(AGENTS, agent).await;
     let report = rig.look("--node-name node-0").await;
-    report.has("pod-watch", "ok", "the 1 pods of node-0 can be listed and watched");
-    report.has(check, "failure", "the agent of the node node-0 is not ready");
+    report.has(
+        "pod-watch",
+        "ok",
+        "the 1 pods of node-0 can be listed and watched",
+    );
+    report.has(
+        check,
+        "failure",
+        "the agent of the node node-0 is not ready",
+    );
     set_status(rig, "False").await;
     let report = rig.look(taint).await;
     report.has(check, "failure", "CrashLoopBackOff");
 
     set_status(rig, "True").await;
-    rig.look("").await.has(check, "ok", "each of 1 nodes has an agent that is ready");
+    rig.look("")
+        .await
+        .has(check, "ok", "each of 1 nodes has an agent that is ready");
     let report = rig.look(taint).await;
-    report.has(check, "failure", "has its start-up taint credlet.dev/not-ready:NoSchedule still");
-    rig.patch("/api/v1/nodes/node-0", json!({"spec": {"taints": null}})).await;
+    report.has(
+        check,
+        "failure",
+        "has its start-up taint credlet.dev/not-ready:NoSchedule still",
+    );
+    rig.patch("/api/v1/nodes/node-0", json!({"spec": {"taints": null}}))
+        .await;
     rig.look(taint).await.has(check, "ok", "each of 1 nodes");
 }
 
@@ -64,9 +83,16 @@ async fn set_status(rig: &Rig, ready: &str) {
 
 pub(super) async fn other_agents(rig: &Rig) {
     let check = "other-agents";
-    rig.look("").await.has(check, "ok", "neither the EKS agent nor kiam nor kube2iam");
+    rig.look("")
+        .await
+        .has(check, "ok", "neither the EKS agent nor kiam nor kube2iam");
     for (name, image, flags, verdict) in [
-        ("eks", "registry.example/eks/eks-pod-identity-agent:v0.1.33", "", "failure"),
+        (
+            "eks",
+            "registry.example/eks/eks-pod-identity-agent:v0.1.33",
+            "",
+            "failure",
+        ),
         ("kiam", "quay.io/uswitch/kiam@sha256:00", "", "warning"),
         ("kube2iam", "jtblin/kube2iam", "--imds node", "failure"),
     ] {
@@ -91,9 +117,11 @@ pub(super) async fn other_agents(rig: &Rig) {
 
 pub(super) async fn policies(rig: &Rig) {
     let check = "network-policies";
-    rig.create("/api/v1/namespaces", json!({"metadata": {"name": "shop"}})).await;
+    rig.create("/api/v1/namespaces", json!({"metadata": {"name": "shop"}}))
+        .await;
     let accounts = "/api/v1/namespaces/shop/serviceaccounts";
-    rig.create(accounts, json!({"metadata": {"name": "cart"}})).await;
+    rig.create(accounts, json!({"metadata": {"name": "cart"}}))
+        .await;
     let uri = "http://169.254.170.23/v1/credentials";
     let env = json!([{"name": "AWS_CONTAINER_CREDENTIALS_FULL_URI", "value": uri}]);
     let pod = json!({
@@ -104,17 +132,27 @@ pub(super) async fn policies(rig: &Rig) {
         },
     });
     rig.create("/api/v1/namespaces/shop/pods", pod).await;
-    rig.look("").await.has(check, "ok", "0 policies keep none of 1 pods");
+    rig.look("")
+        .await
+        .has(check, "ok", "0 policies keep none of 1 pods");
     add_policy(rig, "nothing", json!([])).await;
     let report = rig.look("").await;
-    report.has(check, "failure", "pods of shop ask the agent and may not reach it: cart-0");
+    report.has(
+        check,
+        "failure",
+        "pods of shop ask the agent and may not reach it: cart-0",
+    );
     report.has(check, "failure", "by NetworkPolicy nothing");
     let agent = json!([{"ipBlock": {"cidr": "169.254.170.23/32"}}]);
     let rule = json!([{"to": agent, "ports": [{"port": 80}]}]);
     add_policy(rig, "agent", rule).await;
-    rig.look("").await.has(check, "ok", "2 policies keep none of 1 pods");
+    rig.look("")
+        .await
+        .has(check, "ok", "2 policies keep none of 1 pods");
     // Where the agent has another port, that rule is for nothing.
-    rig.look("--port 8080").await.has(check, "failure", "may not reach it: cart-0");
+    rig.look("--port 8080")
+        .await
+        .has(check, "failure", "may not reach it: cart-0");
 }
 
 async fn add_policy(rig: &Rig, name: &str, egress: Value) {

@@ -30,7 +30,8 @@ pub(super) async fn of_all_kinds(rig: &Rig) {
     rig.create(DECLARED, bad).await;
     let account = "/api/v1/namespaces/shop/serviceaccounts/cart";
     let annotations = json!({"eks.amazonaws.com/role-arn": ROLE});
-    rig.patch(account, json!({"metadata": {"annotations": annotations}})).await;
+    rig.patch(account, json!({"metadata": {"annotations": annotations}}))
+        .await;
     let report = rig.look("").await;
     report.has_no(check, "warning");
     report.has(check, "ok", "crd: 1 associations can be used");
@@ -47,7 +48,9 @@ pub(super) async fn of_all_kinds(rig: &Rig) {
     write!(file, "associations:\n{entry}").expect("written");
     rig.look(&flags).await.has(check, "ok", "has 1 entries");
     write!(file, "{entry}").expect("written");
-    rig.look(&flags).await.has(check, "failure", "a second entry for");
+    rig.look(&flags)
+        .await
+        .has(check, "failure", "a second entry for");
     let report = rig.look("--association-file /nowhere").await;
     report.has(check, "failure", "/nowhere cannot be read");
 }
@@ -59,9 +62,17 @@ pub(super) async fn not_installed(rig: &Rig) {
         gone(rig, plural).await;
     }
     let report = rig.look("").await;
-    report.has("sources", "skipped", "crd: the custom resources are not installed: the source is off");
+    report.has(
+        "sources",
+        "skipped",
+        "crd: the custom resources are not installed: the source is off",
+    );
     let report = rig.look("--association-sources crd").await;
-    report.has("sources", "failure", "crd: the custom resources are not installed");
+    report.has(
+        "sources",
+        "failure",
+        "crd: the custom resources are not installed",
+    );
 }
 
 /// Returns once the API server serves them no longer.

@@ -14,8 +14,7 @@ fn parse(args: &str) -> Result<TrustPolicy, String> {
     match Command::parse(words.map(OsString::from)) {
         Ok(Command::TrustPolicy(config)) => Ok(*config),
         Err(Error::Usage(line)) => Err(line),
-        Ok(other) => panic!("{other:?}"),
-        Err(Error::Help(text)) => panic!("{text}"),
+        other => panic!("neither a task nor a refusal: {other:?}"),
     }
 }
 
