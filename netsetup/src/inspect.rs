@@ -14,8 +14,9 @@ use crate::step::Step;
 pub struct Inspection {
     /// The wanted addresses that the node has, each with the name of its link.
     pub held: Vec<(IpAddr, String)>,
-    /// What [`ensure`](crate::ensure) would do first; nothing where all is as
-    /// wanted. An address of IPv6 that cannot be had is not in it.
+    /// What [`ensure`](crate::ensure) would do to the link, or first, and to rules and
+    /// routes; nothing where all is as wanted. An address of IPv6 that cannot be had
+    /// is not in it.
     pub missing: Vec<Step>,
     /// Whether IPv6 addresses can be had.
     pub ipv6: Ipv6State,
@@ -29,6 +30,13 @@ pub async fn inspect(spec: &Spec) -> Result<Inspection, Error> {
     netlink::connected(async |handle| {
         let observed = netlink::observe(handle, spec, Dummies::Untried).await?;
         let plan = plan::plan(spec, &observed)?;
+        // Where the link is missing, it comes first in the plan, and alone.
+        let mut missing = plan.steps;
+        for step in plan::capture::steps(spec.captured.as_ref(), &observed) {
+            if !missing.contains(&step) {
+                missing.push(step);
+            }
+        }
         let is_wanted = |address: &IpAddr| spec.addresses.contains(address);
         let held = observed.addresses.iter();
         let held = held.filter(|held| is_wanted(&held.address)).map(|held| {
@@ -40,7 +48,7 @@ pub async fn inspect(spec: &Spec) -> Result<Inspection, Error> {
         });
         Ok(Inspection {
             held: held.collect(),
-            missing: plan.steps,
+            missing,
             ipv6: plan.ipv6,
             strangers: strangers.map(|(rule, _)| rule.clone()).collect(),
         })

@@ -83,6 +83,9 @@ async fn whoever_answers_in_the_agents_place_is_no_agent() {
     let serving = async move || {
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                // What is not read would cut the answer off.
+                let _ = stream.readable().await;
+                let _ = stream.try_read(&mut [0; 1024]);
                 let said = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhealthy";
                 // Who hung up wants no answer.
                 let _ = stream.try_write(said);

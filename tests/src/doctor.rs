@@ -55,11 +55,7 @@ impl Report {
     /// # Panics
     /// If there is none: with all that there is.
     pub fn has(&self, check: &str, verdict: &str, words: &str) {
-        let is_it = |it: &&Value| {
-            let says = it["says"].as_str().unwrap_or_default();
-            it["check"] == check && it["verdict"] == verdict && says.contains(words)
-        };
-        let Some(found) = self.findings.iter().find(is_it) else {
+        let Some(found) = self.find(check, verdict, words) else {
             panic!(
                 "no {verdict} of {check} with «{words}» in {:#?}",
                 self.findings
@@ -67,6 +63,19 @@ impl Report {
         };
         let remedy = found["remedy"].as_str().unwrap_or_default();
         assert_eq!(remedy.is_empty(), verdict == "ok", "{found}");
+    }
+
+    /// Whether there is such a finding.
+    pub fn says(&self, check: &str, verdict: &str, words: &str) -> bool {
+        self.find(check, verdict, words).is_some()
+    }
+
+    fn find(&self, check: &str, verdict: &str, words: &str) -> Option<&Value> {
+        let is_it = |it: &&Value| {
+            let says = it["says"].as_str().unwrap_or_default();
+            it["check"] == check && it["verdict"] == verdict && says.contains(words)
+        };
+        self.findings.iter().find(is_it)
     }
 
     /// That this check has found nothing that is so bad.

@@ -16,15 +16,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use crate::fake_aws::http_date;
 
 mod events;
 mod nodes;
@@ -33,6 +31,7 @@ mod pod;
 mod server;
 pub mod signer;
 mod tokens;
+mod version;
 
 pub use objects::Kind;
 use objects::Objects;
@@ -258,11 +257,6 @@ impl FakeKube {
     pub fn up_on(&self, listener: TcpListener) {
         let serve = server::serve(listener, Arc::clone(&self.shared));
         self.server.lock().expect("no panic under it").spawn(serve);
-    }
-
-    /// Has `/version` be of this moment.
-    pub fn date(&self, moment: SystemTime) {
-        self.shared.state().date = Some(http_date(moment));
     }
 
     /// Every request so far, the spoilt ones included.

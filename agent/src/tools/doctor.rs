@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 
-use self::api::Api;
+use self::api::{Api, Lack};
 use self::finding::worst;
 use self::report::Paint;
 use self::server::Skew;
@@ -116,6 +116,11 @@ async fn look(settings: &Doctor) -> Vec<Finding> {
         let says = "the cluster was not looked at, since the API server does not answer";
         let remedy = "see what `api-server` says";
         findings.push(Finding::skipped(Check::Permissions, says, remedy));
+        let others = others::Seen {
+            on_node: others::of_processes(&processes),
+            in_cluster: Err(Lack::Unasked),
+        };
+        findings.extend(others::judge(&settings.network, &others));
     }
     findings.extend(server::judge_clocks(&skews));
     findings.extend(cloud.findings);

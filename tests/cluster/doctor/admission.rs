@@ -88,11 +88,11 @@ pub(super) async fn webhook(rig: &Rig) {
 
     let slices = "/apis/discovery.k8s.io/v1/namespaces/credlet/endpointslices";
     let labels = json!({"kubernetes.io/service-name": "credlet-webhook"});
-    let endpoint = |ready: bool| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}});
+    let endpoint = |address: &str, ready: bool| json!({"addresses": [address], "conditions": {"ready": ready}});
     let slice = json!({
         "metadata": {"name": "credlet-webhook-0", "labels": labels},
         "addressType": "IPv4",
-        "endpoints": [endpoint(false), endpoint(true)],
+        "endpoints": [endpoint("10.0.0.1", false), endpoint("10.0.0.2", true)],
     });
     rig.create(slices, slice).await;
     let secret = json!({"metadata": {"name": "credlet-webhook"}});

@@ -97,8 +97,9 @@ async fn without_credentials_sts_is_reached_nevertheless() {
 async fn where_the_way_to_sts_ends_is_told() {
     let cluster = cluster().await;
     let bound = async || TcpListener::bind("127.0.0.1:0").await;
-    let silent = cluster.node.ns.run(bound).await.expect("a free port");
-    let silent = silent.local_addr().expect("bound");
+    let listener = cluster.node.ns.run(bound).await.expect("a free port");
+    let refusing = listener.local_addr().expect("bound");
+    drop(listener);
     let bound = async || TcpListener::bind("127.0.0.1:0").await;
     let closing = cluster.node.ns.run(bound).await.expect("a free port");
     let at = closing.local_addr().expect("bound");
@@ -111,7 +112,7 @@ async fn where_the_way_to_sts_ends_is_told() {
             "http://sts.invalid".to_owned(),
             "sts.invalid:80 has no address",
         ),
-        (format!("http://{silent}"), "no connection to"),
+        (format!("http://{refusing}"), "no connection to"),
         (format!("http://{at}"), "is reached and does not answer"),
     ] {
         let mut command = asking(&cluster, "");
@@ -123,7 +124,7 @@ async fn where_the_way_to_sts_ends_is_told() {
             "http://user:hidden@proxy.invalid:3128".to_owned(),
             "proxy.invalid:3128 has no address",
         ),
-        (format!("http://{silent}"), "by the proxy 127.0.0.1:"),
+        (format!("http://{refusing}"), "by the proxy 127.0.0.1:"),
         (
             format!("http://user:hidden@{at}"),
             "is reached and does not answer",
@@ -187,6 +188,26 @@ async fn a_clock_that_is_off_is_told_by_both_others() {
     let report = look(&cluster, asking()).await;
     report.has("clock", "warning", "s ahead of that of the API server");
     report.has("clock", "failure", "s behind that of STS");
+
+    // A watch that never ends, as behind what holds it back.
+    cluster.kube.apply(crate::cluster::reported("checkout", 2));
+    let mut watching = asking();
+    watching.args(["--node-name", "node-1"]);
+    let report = look(&cluster, watching).await;
+    report.has(
+        "pod-watch",
+        "failure",
+        "cannot be watched: the API server said nothing",
+    );
+    cluster.kube.fail_next(Verb::Watch, Fault::Status(403));
+    let mut watching = asking();
+    watching.args(["--node-name", "node-1"]);
+    let report = look(&cluster, watching).await;
+    report.has(
+        "pod-watch",
+        "failure",
+        "cannot be watched: the API server forbids it",
+    );
 
     cluster.kube.fail_next(Verb::Version, Fault::Cut);
     let report = look(&cluster, asking()).await;

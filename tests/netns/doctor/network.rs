@@ -25,7 +25,7 @@ async fn take_away(ns: &Namespace, address: IpAddr) {
 }
 
 async fn set_sysctl(ns: &Namespace, key: &'static str, value: &'static str) {
-    let path = format!("/proc/thread-self/root/proc/sys/net/{key}");
+    let path = format!("/proc/sys/net/{key}");
     ns.run(async move || std::fs::write(path, value))
         .await
         .expect("a setting");

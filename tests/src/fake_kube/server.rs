@@ -74,13 +74,9 @@ async fn answer(
             None => failure(404),
         },
         Route::Version => {
-            let version = json!({"gitVersion": "v1.34.0"});
-            let mut response = json_response(StatusCode::OK, &version);
-            if let Some(date) = &shared.state().date {
-                response
-                    .headers_mut()
-                    .insert("date", date.parse().expect("a header"));
-            }
+            let mut headers = http::HeaderMap::new();
+            let mut response = json_response(StatusCode::OK, &shared.version(&mut headers));
+            response.headers_mut().extend(headers);
             response
         }
         Route::Discovery => json_response(StatusCode::OK, &Shared::discovery()),

@@ -159,3 +159,20 @@ pub(super) fn worst(findings: &[Finding]) -> Verdict {
     let worst = verdicts.filter(|verdict| *verdict != Verdict::Skipped);
     worst.max().unwrap_or(Verdict::Ok)
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_check_is_on_the_page() {
+        let page = include_str!("../../../../docs/troubleshooting.md");
+        let source = include_str!("finding.rs");
+        let names = source.split("pub fn name(self)").nth(1);
+        let names = names.and_then(|rest| rest.split("impl Verdict").next());
+        let names: Vec<&str> = names.expect("the names").split('"').collect();
+        let names = names.iter().skip(1).step_by(2);
+        assert!(names.len() > 15);
+        for name in names {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}

@@ -62,10 +62,10 @@ fn program(image: &str) -> &str {
     last.split(':').next().unwrap_or(last)
 }
 
-/// By the name of the file that a process runs.
+/// By the name of the file that a process of the node's network runs.
 pub(super) fn of_processes(processes: &[Process]) -> Vec<Found> {
     let mut all = Vec::new();
-    for process in processes {
+    for process in processes.iter().filter(|process| process.is_here) {
         let file = process.command.split(' ').next().unwrap_or_default();
         let file = file.rsplit('/').next().unwrap_or_default();
         let is_it = |other: &Other| file == other.program();

@@ -19,6 +19,8 @@ pub(super) struct Process {
     pub(super) name: String,
     /// The whole command line, if it can be read.
     pub(super) command: String,
+    /// Whether it is in the calling thread's network namespace.
+    pub(super) is_here: bool,
     sockets: Vec<u64>,
 }
 
@@ -40,22 +42,19 @@ pub(super) fn listening() -> std::io::Result<Vec<Listening>> {
     Ok(all)
 }
 
-/// Those of this one's network that it can see; of others' it takes `CAP_SYS_PTRACE`.
+/// Those that this one can see; of others' sockets it takes `CAP_SYS_PTRACE`.
 pub(super) fn processes() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let network = fs::read_link("/proc/thread-self/ns/net").ok();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_here = |pid: &u32| {
-        let of = fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        of == network
-    };
-    pids.filter(is_here).filter_map(process).collect()
+    pids.filter_map(|pid| process(pid, network.as_deref()))
+        .collect()
 }
 
 /// `None`: it has ended meanwhile.
-fn process(pid: u32) -> Option<Process> {
+fn process(pid: u32, network: Option<&Path>) -> Option<Process> {
     let folder = Path::new("/proc").join(pid.to_string());
     let name = fs::read_to_string(folder.join("comm")).ok()?;
     let command = fs::read(folder.join("cmdline")).unwrap_or_default();
@@ -73,6 +72,7 @@ fn process(pid: u32) -> Option<Process> {
         pid,
         name: name.trim_end().to_owned(),
         command: command.trim_end().to_owned(),
+        is_here: fs::read_link(folder.join("ns/net")).ok().as_deref() == network,
         sockets: sockets.collect(),
     })
 }

@@ -76,3 +76,50 @@ fn printable(text: &str) -> String {
     let kept = |letter: char| if letter.is_control() { ' ' } else { letter };
     text.chars().map(kept).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::doctor::finding::Check;
+
+    fn findings() -> Vec<Finding> {
+        vec![
+            Finding::ok(Check::Link, "it is there"),
+            Finding::skipped(Check::Eks, "nobody asked", "ask"),
+            Finding::warning(Check::Imds, "two\nlines \x1b[2J", "look"),
+        ]
+    }
+
+    #[test]
+    fn the_worst_counts_and_what_was_skipped_does_not() {
+        let mut all = findings();
+        assert_eq!(worst(&all), Verdict::Warning);
+        assert_eq!(worst(&all[..2]), Verdict::Ok);
+        assert_eq!(worst(&all[1..2]), Verdict::Ok);
+        all.push(Finding::failure(Check::Agent, "gone", "start it"));
+        assert_eq!(worst(&all), Verdict::Failure);
+        assert_eq!(json(&all)["verdict"], "failure");
+    }
+
+    #[test]
+    fn text_has_a_line_for_each_and_one_for_what_to_do() {
+        let text = text(&findings(), Paint::Plain);
+        let wanted = "\
+ok       link              it is there
+skipped  eks               nobody asked
+                           -> ask
+warning  imds              two lines  [2J
+                           -> look
+
+1 ok, 1 warning, 0 failure, 1 skipped
+";
+        assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn only_the_verdict_is_coloured_and_nobody_else_colours_the_terminal() {
+        let text = text(&findings(), Paint::Coloured);
+        assert!(text.starts_with("\x1b[32mok     \x1b[0m  link"), "{text:?}");
+        assert_eq!(text.matches('\x1b').count(), 6);
+    }
+}
