@@ -17,6 +17,7 @@ mod readme;
 mod sidecar;
 mod sidecar_manifests;
 mod sources;
+mod status;
 mod tokens;
 mod upstream;
 mod watch;
