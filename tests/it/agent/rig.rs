@@ -152,14 +152,12 @@ impl Rig {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let comes = timeout(PATIENCE, comes).await;
-        match comes {
-            Ok(found) => found,
-            Err(_) => panic!(
-                "{account} never stood so: {:?}",
-                self.status().await.accounts
-            ),
-        }
+        let comes = timeout(PATIENCE, comes).await.ok();
+        let Some(found) = comes else {
+            let accounts = self.status().await.accounts;
+            panic!("{account} never stood so: {accounts:?}");
+        };
+        found
     }
 
     /// Waits for a line of the metrics, with any value if it names none.
