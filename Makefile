@@ -13,6 +13,7 @@ demo: build
 test: build image
 	scripts/sdk-tools
 	scripts/cluster-tools
+	scripts/chart-tools
 	cargo test --locked --workspace
 	@echo 'make test: everything passed'
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use self::args::{Cli, NetsetupArgs, RunArgs, Verb};
-pub use self::exchange::{Exchange, TokenRequests};
+use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
+pub use self::exchange::{Annotated, Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
-use self::sidecar::Sidecar;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::taint::TaintKey;
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
@@ -26,8 +26,10 @@ mod log;
 mod network;
 pub mod sidecar;
 mod sources;
+mod taint;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod trust_policy;
 
 /// What the command line asks for.
@@ -37,14 +39,30 @@ pub enum Command {
     Run(Box<Config>),
     /// Set up the node's link and addresses, or take them away, and end.
     Netsetup(Network, NetsetupAction),
-    /// See to the trust policy of a role, and end.
-    TrustPolicy(Box<TrustPolicy>),
-    /// Serve the pod that this process is in.
-    Sidecar(Box<Sidecar>),
-    /// Give this pod's `lo` what a sidecar listens on, and end.
-    SidecarSetup(Network),
+    /// Leave the whole command line to another program.
+    Other(Program),
     /// Print the version and end.
     Version,
+}
+
+/// The programs beside the agent's. Each is small, so that what the agent or a
+/// sidecar never runs is not in its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Serves one pod from inside it.
+    Sidecar,
+    /// All that is in nobody's way to credentials.
+    Tools,
+}
+
+impl Program {
+    /// Its file, in the agent's folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Sidecar => "credlet-sidecar",
+            Self::Tools => "credlet-tools",
+        }
+    }
 }
 
 /// What `credlet netsetup` does.
@@ -110,6 +128,8 @@ pub struct Config {
     pub status_reports: StatusReports,
     /// Whether the API server is asked for tokens that no pod has shown.
     pub token_requests: TokenRequests,
+    /// What is taken from this node once it is served.
+    pub startup_taint: Option<TaintKey>,
     /// How old the pods may be for an address alone to name one.
     pub max_pod_staleness: Duration,
     /// Where the agent keeps what its successor may use. `None`: nowhere.
@@ -156,7 +176,7 @@ pub enum Error {
 impl Command {
     /// Reads the command line, and the environment for what it leaves out.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
-        match Cli::try_parse_from(args).map_err(Error::from)?.verb {
+        match parsed::<Cli>(args)?.verb {
             Verb::Run(args) => Ok(Self::Run(Box::new(Config::try_from(*args)?))),
             Verb::Netsetup(NetsetupArgs { remove, hosts }) => {
                 let action = if remove {
@@ -166,12 +186,16 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
-            Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
-            Verb::Sidecar(args) if args.setup => Ok(Self::SidecarSetup(args.network())),
-            Verb::Sidecar(args) => Ok(Self::Sidecar(Box::new(Sidecar::try_from(*args)?))),
+            Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
+            Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Version => Ok(Self::Version),
         }
     }
+}
+
+/// Reads a program's command line.
+fn parsed<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, Error> {
+    C::try_parse_from(args).map_err(Error::from)
 }
 
 impl TryFrom<RunArgs> for Config {
@@ -205,6 +229,7 @@ impl TryFrom<RunArgs> for Config {
             token_audience,
             association_status,
             request_tokens,
+            startup_taint,
             max_pod_staleness,
             state_dir,
             kubeconfig,
@@ -270,6 +295,7 @@ impl TryFrom<RunArgs> for Config {
             token_audiences: audiences(token_audience, &web_identity_audience)?,
             token_requests: request_tokens.into(),
             status_reports: association_status,
+            startup_taint: taint_key(startup_taint)?,
             web_identity_audience,
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
@@ -314,6 +340,13 @@ fn roles(given: Option<Vec<String>>) -> Result<Option<AllowedRoles>, Error> {
     let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
     let allowed = given.map(parse).transpose();
     allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))
+}
+
+/// An empty variable of the environment is as none.
+fn taint_key(given: Option<String>) -> Result<Option<TaintKey>, Error> {
+    let given = given.filter(|given| !given.is_empty());
+    let key = given.map(|given| TaintKey::parse(&given)).transpose();
+    key.map_err(|why| usage("--startup-taint", &format!("is {why}")))
 }
 
 /// A DNS subdomain, as what comes before the slash of an annotation's key.

@@ -16,6 +16,7 @@
 //! | [`model`] | the nouns: accounts, roles, associations, credentials |
 //! | [`clock`] | wall time |
 //! | [`config`] | the command line and the environment |
+//! | [`process`] | what each program does first and last |
 //! | [`status`] | what an agent tells of itself to people |
 //! | [`cache`] | values that are fetched once, refreshed ahead and outlive an outage |
 //! | [`aws`] | what every call to AWS shares: client settings, outcomes, counts |
@@ -24,9 +25,11 @@
 //! | [`associations`] | which role a service account may use |
 //! | [`credentials`] | what credentials a role's session has |
 //! | [`events`] | what the owners of pods are told |
+//! | [`inject`] | what SDKs in a pod must find in its specification |
 //! | [`broker`] | who, then which, then what; and prefetching the same |
 //! | [`serve`] | the front doors |
 //! | [`node`] | the daemon: composition, supervision, metrics, readiness |
+//! | [`cluster`] | what is done once for a cluster, by a leader |
 //! | [`sidecar`] | the same for one pod, inside it |
 //! | [`tools`] | what people run by hand |
 
@@ -39,12 +42,15 @@ pub mod broker;
 pub mod cache;
 mod causes;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod credentials;
 pub mod events;
 pub mod identity;
+pub mod inject;
 pub mod model;
 pub mod node;
+pub mod process;
 pub mod serve;
 pub mod sidecar;
 pub mod status;

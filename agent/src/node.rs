@@ -28,7 +28,7 @@ mod rooms;
 mod sources;
 mod status;
 pub mod supervise;
-pub mod telemetry;
+mod taint;
 
 use counters::Counters;
 use metrics::Metrics;
@@ -142,6 +142,7 @@ impl Agent {
         let ports = Ports::bind(&config, limits)?;
         let addresses = ports.addresses();
         let node = Whereabouts::new(&outside.aws, None);
+        let api_server = outside.api_server.clone();
         let rooms = Rooms::open(
             &config,
             outside,
@@ -153,6 +154,14 @@ impl Agent {
             "readiness",
             when_synced(rooms.identity.clone(), readiness.clone()),
         );
+
+        if let Some(key) = config.startup_taint.clone() {
+            let (node, gates) = (config.node_name.clone(), readiness.clone());
+            supervisor.spawn(
+                "start-up taint",
+                taint::remove(api_server, node, key, gates),
+            );
+        }
 
         let metadata = Metadata::new(config.imds.clone()).asking(node);
         if let Some(network) = &config.network {

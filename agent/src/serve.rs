@@ -1,8 +1,8 @@
 //! The front doors: listeners, limits, deadlines, and leaving without losing a request.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -214,6 +214,7 @@ fn admit(stream: TcpStream, house: &Arc<House>, visits: &mut JoinSet<()>) {
         port: local.port(),
         since: Instant::now(),
         heard: AtomicU64::new(0),
+        session: OnceLock::new(),
     };
     if let Some(guest) = house.guests.admit(visit.origin.peer()) {
         visits.spawn(receive(stream, visit, guest));

@@ -1,3 +1,3 @@
-//! What people run by hand, besides the agent.
+//! What is in nobody's way to credentials: the tools of people and of the cluster.
 
 pub mod trust_policy;

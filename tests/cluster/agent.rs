@@ -8,6 +8,7 @@ use aws_credential_types::Credentials;
 use bytes::Bytes;
 use credlet::clock::Clock;
 use credlet::config::Command;
+use credlet::identity::watch::Client;
 use credlet::node::{self, Agent, Outside};
 use credlet_tests::client::{self, Answer};
 use credlet_tests::fake_aws::{CLUSTER, Entry, FakeAws, REGION};
@@ -39,6 +40,11 @@ impl Rig {
     }
 
     pub(crate) async fn serve_with(place: &Place, flags: &str) -> Self {
+        Self::serve_as(place, place.agent().await, flags).await
+    }
+
+    /// By a client of the caller's.
+    pub(crate) async fn serve_as(place: &Place, client: Client, flags: &str) -> Self {
         let aws = FakeAws::start().await;
         aws.associate(&place.namespace, "cart", Entry::of(ROLE));
         let line = format!(
@@ -55,7 +61,7 @@ impl Rig {
             .endpoint_url(aws.url())
             .credentials_provider(Credentials::for_tests());
         let outside = Outside {
-            api_server: place.agent().await,
+            api_server: client,
             aws: sdk.load().await,
             clock: Clock::system(),
         };

@@ -175,6 +175,11 @@ impl ControlPlane {
         connect(Some(file.path())).await.expect("a good kubeconfig")
     }
 
+    /// The text of a kubeconfig file of the administrator's.
+    pub(crate) fn admin_kubeconfig(&self) -> String {
+        self.kubeconfig(ADMIN, self.api_server_at())
+    }
+
     /// What the audit log says, a JSON object a line.
     pub(crate) fn audit_log(&self) -> String {
         fs::read_to_string(audit_log(self.folder.path())).expect("the API server writes one")

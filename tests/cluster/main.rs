@@ -4,11 +4,13 @@
 //! its own service account, and so under the RBAC of `manifests/` and no more.
 
 mod agent;
+mod chart;
 mod confirmation;
 mod control_plane;
 mod declarations;
 mod events;
 mod follower;
+mod lease;
 mod manifests;
 mod outage;
 mod own_roles;
@@ -17,6 +19,7 @@ mod place;
 mod process;
 mod relay;
 mod requests;
+mod startup_taint;
 mod tokens;
 mod vpc_cni;
 mod watch;

@@ -31,9 +31,12 @@ pub(crate) const REQUEST_TOKENS: &str = "manifests/components/request-tokens";
 /// What lets the agent write the status of associations.
 pub(crate) const ASSOCIATION_STATUS: &str = "manifests/components/association-status";
 
+/// What lets the agent take the start-up taint from its node.
+pub(crate) const STARTUP_TAINT: &str = "manifests/components/startup-taint";
+
 /// The kinds that say what the agent may do, and what they need, and those that
 /// it reads.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 9] = [
     "CustomResourceDefinition",
     "Namespace",
     "ServiceAccount",
@@ -41,6 +44,8 @@ const KINDS: [&str; 7] = [
     "RoleBinding",
     "ClusterRole",
     "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 ];
 
 /// Applies what says who the agent is and what it may do.

@@ -28,7 +28,7 @@ const LONE: &str = "127.0.1.2";
 
 /// What RBAC can allow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Permission {
+pub(crate) struct Permission {
     verb: String,
     /// `resource.group`, or the path of what is no resource.
     object: String,
@@ -155,7 +155,8 @@ fn refused(cluster: &ControlPlane) -> Vec<Permission> {
     refused.map(|event| event.permission()).collect()
 }
 
-async fn until_used(cluster: &ControlPlane, granted: &BTreeSet<Permission>) {
+/// Returns when the agent has done all of it.
+pub(crate) async fn until_used(cluster: &ControlPlane, granted: &BTreeSet<Permission>) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let used: BTreeSet<_> = events(cluster).iter().map(Event::permission).collect();
@@ -179,7 +180,7 @@ fn events(cluster: &ControlPlane) -> Vec<Event> {
 }
 
 /// What the roles in a folder allow.
-fn granted(folder: &str) -> BTreeSet<Permission> {
+pub(crate) fn granted(folder: &str) -> BTreeSet<Permission> {
     let mut granted = BTreeSet::new();
     for rule in manifests::rules(folder) {
         let list = |name: &str| -> Vec<String> {

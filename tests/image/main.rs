@@ -18,6 +18,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+/// The agent's, and those that it becomes by their verbs.
+const PROGRAMS: [&str; 3] = ["credlet", "credlet-sidecar", "credlet-tools"];
+
 /// Neither root nor a user of any Debian machine.
 const USER: &str = "65532:65532";
 
@@ -25,7 +28,7 @@ const ROLE: &str = "arn:aws:iam::111122223333:role/checkout";
 const POD: Ipv4Addr = Ipv4Addr::new(10, 250, 1, 2);
 
 #[test]
-fn it_holds_the_binary_its_libraries_and_certificates_and_nothing_else() {
+fn it_holds_the_programs_their_libraries_and_certificates_and_nothing_else() {
     let image = Image::unpack();
     let mut files = Vec::new();
     collect(&image.root(), &mut files);
@@ -37,28 +40,26 @@ fn it_holds_the_binary_its_libraries_and_certificates_and_nothing_else() {
             .into_owned();
         let is_library = name.contains(".so.")
             && fs::read(file).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"));
-        let is_known = ["credlet", "ca-certificates.crt"].contains(&name.as_str());
-        !is_library && !is_known
+        let is_known = PROGRAMS.contains(&name.as_str());
+        !is_library && !is_known && name != "ca-certificates.crt"
     });
     assert_eq!(files, Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
-async fn it_says_its_version() {
+async fn each_of_its_programs_answers_by_the_name_of_the_agents() {
     let image = Image::unpack();
-    let output = image
-        .command()
-        .arg("version")
-        .output()
-        .await
-        .expect("setpriv and chroot start");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(
-        said.trim_end(),
-        concat!("credlet ", env!("CARGO_PKG_VERSION")),
-        "{error}"
-    );
+    for (arguments, answer) in [
+        ("version", concat!("credlet ", env!("CARGO_PKG_VERSION"))),
+        ("sidecar --help", "Usage: credlet sidecar"),
+        ("trust-policy --help", "Usage: credlet trust-policy"),
+    ] {
+        let output = image.command().args(arguments.split(' ')).output().await;
+        let output = output.expect("setpriv and chroot start");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(answer), "{arguments}: {said}{error}");
+    }
 }
 
 #[tokio::test]

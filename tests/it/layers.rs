@@ -5,21 +5,27 @@ use std::path::{Path, PathBuf};
 
 /// The rooms, each knowing only those to its left; rooms in one group do not
 /// know each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: &[&[&str]] = &[
     &["model", "causes"],
     &["clock", "config", "status"],
-    &["cache"],
+    &["cache", "process"],
     &["aws", "apiserver"],
-    &["identity", "associations", "credentials", "events"],
+    &[
+        "identity",
+        "associations",
+        "credentials",
+        "events",
+        "inject",
+    ],
     &["broker"],
     &["serve"],
     &["node", "tools"],
-    &["sidecar"],
-    &["main"],
+    &["sidecar", "cluster"],
+    &["main", "bin"],
 ];
 
 /// What is named in few files only: a needle, and the files that may have it.
-const KEPT_TO: [(&str, &[&str]); 12] = [
+const KEPT_TO: &[(&str, &[&str])] = &[
     (
         "kube::",
         &[
@@ -30,7 +36,9 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
             "identity/tokens.rs",
             "identity/tokens/",
             "associations/crd/status.rs",
+            "cluster/",
             "events/writer.rs",
+            "node/taint.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),
@@ -55,7 +63,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
         "hyper::",
         &["serve.rs", "serve/", "node/ops.rs", "node/page.rs"],
     ),
-    ("netsetup::", &["node.rs", "node/", "main.rs"]),
+    ("netsetup::", &["node.rs", "node/"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.
     (
         ".expose()",

@@ -18,6 +18,7 @@ mod readme;
 mod sidecar;
 mod sidecar_manifests;
 mod sources;
+mod startup_taint;
 mod status;
 mod tokens;
 mod upstream;

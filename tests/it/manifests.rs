@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -13,11 +16,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The folders of manifests.
-const FOLDERS: [&str; 4] = [
+const FOLDERS: [&str; 5] = [
     "manifests",
     "manifests/components/token-review",
     "manifests/components/request-tokens",
     "manifests/components/association-status",
+    "manifests/components/startup-taint",
 ];
 
 /// The components that have no manifest of their own and change others'; those of
@@ -37,6 +41,12 @@ fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
             }
             ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
                 through::<CustomResourceDefinition>(&document)
+            }
+            ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy") => {
+                through::<ValidatingAdmissionPolicy>(&document)
+            }
+            ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding") => {
+                through::<ValidatingAdmissionPolicyBinding>(&document)
             }
             ("v1", "ConfigMap") => through::<ConfigMap>(&document),
             ("v1", "Namespace") => through::<Namespace>(&document),

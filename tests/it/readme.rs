@@ -2,22 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
 
 use credlet::associations::file::File;
 use credlet::associations::spec::Defaults;
 use credlet::associations::{Known, Source};
-use credlet::config::{Command, Error};
+use credlet::config::{Command, Error, sidecar, tools};
 use credlet::model::ServiceAccount;
 
 const README: &str = include_str!("../../README.md");
 
-/// Of a verb, or of several words.
+/// Of a verb, of several words, or of none.
 fn help(verb: &str) -> String {
     let words = ["credlet"]
         .into_iter()
-        .chain(verb.split(' '))
+        .chain(verb.split_whitespace())
         .chain(["--help"]);
-    match Command::parse(words.map(OsString::from)) {
+    let words: Vec<OsString> = words.map(OsString::from).collect();
+    let refused = match verb.split(' ').next() {
+        Some("" | "run" | "netsetup") => Command::parse(words).map(|_| ()),
+        Some("sidecar") => sidecar::Command::parse(words).map(|_| ()),
+        _ => tools::Command::parse(words).map(|_| ()),
+    };
+    match refused {
         Err(Error::Help(text)) => text,
         other => panic!("no help but {other:?}"),
     }
@@ -65,33 +73,68 @@ fn the_settings_are_those_of_the_program_each_with_its_variable() {
     }
 }
 
+/// The README and the pages beside it, each with its name.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = fs::read_dir(root.join("docs")).into_iter().flatten();
+    let paths = docs.map(|entry| entry.expect("readable").path());
+    let pages = paths.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    pages
+        .chain([root.join("README.md")])
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("a page is text");
+            (path.display().to_string(), text)
+        })
+        .collect()
+}
+
+/// What the program can be asked, each with its help: all verbs and, of those that
+/// have them, their own.
+fn helps() -> Vec<(String, String)> {
+    let mut helps = Vec::new();
+    let mut verbs = verbs(&help(""));
+    while let Some(verb) = verbs.pop() {
+        let text = help(&verb);
+        let under = self::verbs(&text);
+        verbs.extend(under.iter().map(|under| format!("{verb} {under}")));
+        helps.push((verb, text.replace("--help", "")));
+    }
+    assert!(helps.len() > 5, "the help names no verbs");
+    helps
+}
+
+/// Those that a help lists.
+fn verbs(help: &str) -> Vec<String> {
+    let list = help.split("Commands:\n").nth(1).unwrap_or_default();
+    let lines = list.lines().take_while(|line| line.starts_with("  "));
+    let first = lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    let verbs = first.filter(|verb| *verb != "version");
+    verbs.map(str::to_owned).collect()
+}
+
 #[test]
-fn every_flag_that_the_readme_names_anywhere_exists() {
-    // Those of others' command lines stand in lines with their names.
-    let others = ["aws eks", "aws iam", "kubectl "];
-    let is_ours = |line: &&str| !others.iter().any(|other| line.contains(other));
-    let ours = README.lines().filter(is_ours);
-    let text: String = ours.collect::<Vec<_>>().join("\n");
-    let kinds = ["fargate", "irsa", "pod-identity", "credlet"];
-    let verbs = kinds.map(|kind| format!("trust-policy {kind}"));
-    let known = verbs.map(|verb| help(&verb)).concat()
-        + &help("run")
-        + &help("netsetup")
-        + &help("sidecar");
-    for flag in flags(&text) {
-        assert!(flags(&known).contains(flag), "{flag}");
+fn every_flag_that_a_page_names_anywhere_exists() {
+    let known: String = helps().into_iter().map(|(_, text)| text).collect();
+    for (page, text) in pages() {
+        // Those of others' command lines stand in lines with their names.
+        let others = ["aws ", "kubectl ", "helm ", "eksctl "];
+        let is_ours = |line: &&str| !others.iter().any(|other| line.contains(other));
+        let ours: Vec<&str> = text.lines().filter(is_ours).collect();
+        for flag in flags(&ours.join("\n")) {
+            assert!(flags(&known).contains(flag), "{page}: {flag}");
+        }
     }
 }
 
 #[test]
-fn every_flag_of_the_trust_policies_is_documented() {
-    let section = README.split("## Trust policies").nth(1);
-    let section = section.and_then(|rest| rest.split("\n## ").next());
-    let section = section.expect("a section on trust policies");
-    for kind in ["fargate", "irsa", "pod-identity", "credlet"] {
-        let help = help(&format!("trust-policy {kind}")).replace("--help", "");
+fn every_flag_is_on_a_page_and_so_is_its_variable() {
+    let text: String = pages().into_iter().map(|(_, text)| text).collect();
+    for (verb, help) in helps() {
         for flag in flags(&help) {
-            assert!(flags(section).contains(flag), "{kind} {flag}");
+            assert!(flags(&text).contains(flag), "{verb} {flag}");
+        }
+        for variable in variables(&help) {
+            assert!(variables(&text).contains(variable), "{verb} {variable}");
         }
     }
 }
@@ -132,7 +175,7 @@ async fn the_association_file_that_is_shown_is_a_good_one() {
         .and_then(|rest| rest.split("```").next())
         .expect("the README shows a file");
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), shown).expect("writable");
+    fs::write(file.path(), shown).expect("writable");
     let (source, _reader) = File::load(file.path(), Defaults::default()).expect("the file is good");
     for (namespace, name) in [
         ("shop", "checkout"),

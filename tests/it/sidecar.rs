@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use credlet::clock::Clock;
-use credlet::config::Command;
+use credlet::config::sidecar::Command;
 use credlet::sidecar::{Error, Outside, Sidecar};
 use credlet_tests::client::{self, Answer};
 use credlet_tests::fake_aws::{self, Api, Call, FakeAws, REGION};
@@ -59,7 +59,7 @@ impl Rig {
             folder.path().display()
         );
         let line = line.replace("FOLDER", &folder.path().to_string_lossy());
-        let Ok(Command::Sidecar(config)) =
+        let Ok(Command::Serve(config)) =
             Command::parse(line.split_whitespace().map(OsString::from))
         else {
             panic!("the command line is good: {line}");

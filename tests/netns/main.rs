@@ -10,3 +10,4 @@ mod paths;
 mod pods;
 mod reuse;
 mod sidecar;
+mod upgrade;

@@ -1,8 +1,6 @@
 //! Pods on a simulated node, served by the real binary.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use credlet_tests::client;
@@ -133,40 +131,6 @@ async fn netsetup_makes_and_removes_the_same_and_says_what_it_did() {
         cluster.run(&["netsetup", "--remove"]).await,
         ("nothing to do\n".to_owned(), Some(0))
     );
-}
-
-#[tokio::test]
-async fn a_successor_takes_over_under_load_without_a_failed_request() {
-    let cluster = Arc::new(Shop::new().await);
-    let old = cluster.ready(cluster.command()).await;
-    let (over, asked) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let load = tokio::spawn({
-        let (cluster, over, asked) = (cluster.clone(), over.clone(), asked.clone());
-        async move {
-            while !over.load(Ordering::Relaxed) {
-                let answer = try_ask(&cluster.checkout, DOOR).await;
-                assert_eq!(answer.as_ref().map(owner).as_deref(), Ok("shop/checkout"));
-                asked.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    });
-    let more = async |count: usize| {
-        let enough = asked.load(Ordering::Relaxed) + count;
-        while asked.load(Ordering::Relaxed) < enough && !load.is_finished() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    more(50).await;
-    let new = cluster.ready(cluster.command()).await;
-    more(50).await;
-    assert_eq!(old.terminate().await, Some(0));
-    more(50).await;
-    over.store(true, Ordering::Relaxed);
-    load.await.expect("every request had its credentials");
-    assert_eq!(new.terminate().await, Some(0));
 }
 
 #[tokio::test]

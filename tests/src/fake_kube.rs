@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 mod events;
+mod nodes;
 mod objects;
 mod pod;
 mod server;
@@ -75,6 +76,8 @@ pub enum Verb {
     PatchEvent,
     /// A token of a pod's: a `TokenRequest`.
     Token,
+    /// Less of a node.
+    PatchNode,
 }
 
 /// A request that reached the server.
@@ -194,18 +197,8 @@ impl FakeKube {
     }
 
     /// Adds the object, or replaces the one of its kind, namespace and name.
-    pub fn put(&self, kind: Kind, mut object: Value) {
-        self.shared.change(|state, version| {
-            let metadata = &mut object["metadata"];
-            metadata["resourceVersion"] = version.to_string().into();
-            let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
-            let key = (kind, text("namespace"), text("name"));
-            let event = match state.objects.all.insert(key, object.clone()) {
-                None => "ADDED",
-                Some(_) => "MODIFIED",
-            };
-            Event::Object(event, kind, object.clone())
-        });
+    pub fn put(&self, kind: Kind, object: Value) {
+        self.shared.put(kind, object);
     }
 
     /// Deletes an object, which must be there; of no namespace: the empty one.
@@ -335,6 +328,20 @@ impl Shared {
         state.events.push((version, event));
         drop(state);
         self.changes.send_replace(());
+    }
+
+    fn put(&self, kind: Kind, mut object: Value) {
+        self.change(|state, version| {
+            let metadata = &mut object["metadata"];
+            metadata["resourceVersion"] = version.to_string().into();
+            let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+            let key = (kind, text("namespace"), text("name"));
+            let event = match state.objects.all.insert(key, object.clone()) {
+                None => "ADDED",
+                Some(_) => "MODIFIED",
+            };
+            Event::Object(event, kind, object.clone())
+        });
     }
 
     /// Records the call and hands out the fault that was meant for it.

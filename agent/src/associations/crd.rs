@@ -1,7 +1,7 @@
 //! Associations from `PodIdentityAssociation` and `ClusterPodIdentityAssociation`.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use super::namespaces::Namespaces;
 use super::spec::Defaults;
 use super::watched::{Changes, Declared, Look, Watched, objects};
-use crate::apiserver::{Client, Limits, Losses, Meta, Place, Shelf, Standing, State, Survey, View};
+use crate::apiserver::{Client, Limits, Losses, Place, Shelf, Standing, State, Survey, View};
 use crate::config::Presence;
 use crate::model::{Association, Glob, Rank, ServiceAccount};
 
@@ -151,8 +151,8 @@ impl Crd {
             None
         };
         let found = self.best(&self.cluster, &(), |it| {
-            let rank = covers(it, account.namespace(), namespace.as_deref())?;
-            weigh(it, rank, account)
+            let labels = namespace.as_deref().map(|meta| &meta.labels);
+            weigh_in_cluster(it, account, labels)
         })?;
         match found {
             Some(found) => Ok(Look::Is(self.accept(account, &found)?)),
@@ -192,6 +192,34 @@ impl Declared for Crd {
     }
 }
 
+/// The declaration that counts for the account: of those of its namespace, else of
+/// the cluster's. `labels` are the namespace's; without them no selector fits.
+pub fn counting<'a>(
+    local: impl IntoIterator<Item = &'a Declaration>,
+    cluster: impl IntoIterator<Item = &'a Declaration>,
+    account: &ServiceAccount,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<&'a Declaration> {
+    let local = local.into_iter();
+    let local = local.filter_map(|it| Some((weigh(it, Rank::Exact, account)?, it)));
+    let cluster = cluster.into_iter();
+    let cluster = cluster.filter_map(|it| Some((weigh_in_cluster(it, account, labels)?, it)));
+    let heavier = |it: &(Weight<'a>, &'a Declaration), other: &(Weight<'a>, &'a Declaration)| {
+        it.0.cmp(&other.0)
+    };
+    let best = local.max_by(heavier).or_else(|| cluster.max_by(heavier));
+    best.map(|(_, declaration)| declaration)
+}
+
+fn weigh_in_cluster<'a>(
+    declaration: &'a Declaration,
+    account: &ServiceAccount,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<Weight<'a>> {
+    let namespace = covers(declaration, account.namespace(), labels)?;
+    weigh(declaration, namespace, account)
+}
+
 /// The more text of the namespace, then of the account; then the oldest, then by name.
 fn weigh<'a>(
     declaration: &'a Declaration,
@@ -204,14 +232,18 @@ fn weigh<'a>(
 }
 
 /// Whether a declaration of the cluster's is for this namespace, and how exactly.
-fn covers(declaration: &Declaration, namespace: &str, meta: Option<&Meta>) -> Option<Rank> {
+fn covers(
+    declaration: &Declaration,
+    namespace: &str,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<Rank> {
     let glob = declaration.namespaces.as_ref().ok()?.as_ref();
     let by_name = match glob {
         Some(glob) => glob.matches(namespace).then(|| glob.rank())?,
         None => Rank::Pattern(0),
     };
     match &declaration.labels {
-        Some(selector) => selector.matches(&meta?.labels).then_some(by_name),
+        Some(selector) => selector.matches(labels?).then_some(by_name),
         // One that says nothing of namespaces is for none.
         None => glob.map(|_: &Glob| by_name),
     }

@@ -1,13 +1,12 @@
 //! The flags and their environment variables, as clap reads them.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::sidecar::SidecarArgs;
-use super::trust_policy::TrustPolicyArgs;
 use super::{
     Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
     StatusAccess, StatusReports,
@@ -32,12 +31,21 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
-    /// Print, check or mend the trust policy of a role
-    TrustPolicy(Box<TrustPolicyArgs>),
     /// Serve AWS credentials to the pod that this is a container of
-    Sidecar(Box<SidecarArgs>),
+    #[command(disable_help_flag = true)]
+    Sidecar(Others),
+    /// Print, check or mend the trust policy of a role
+    #[command(disable_help_flag = true)]
+    TrustPolicy(Others),
     /// Print the version
     Version,
+}
+
+/// What another program reads.
+#[derive(Debug, Args)]
+pub(super) struct Others {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +152,9 @@ pub(super) struct RunArgs {
     /// Request a token from the API server where an exchange takes one and no pod has shown it
     #[arg(long, env = "CREDLET_REQUEST_TOKENS")]
     pub(super) request_tokens: bool,
+    /// The key of the node's start-up taint, which is taken away once the agent is ready
+    #[arg(long, env = "CREDLET_STARTUP_TAINT")]
+    pub(super) startup_taint: Option<String>,
     /// How long the API server may be silent before an address alone names no pod,
     /// where the network shows no path for each pod
     #[arg(long, env = "CREDLET_MAX_POD_STALENESS", default_value = "5m", value_parser = duration)]

@@ -15,6 +15,16 @@ pub enum Exchange {
     EksAuth,
 }
 
+/// Who serves an account that says by annotations which role it is, and not how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Annotated {
+    /// STS, whom its pods ask for themselves.
+    #[default]
+    Sts,
+    /// The agent.
+    Agent,
+}
+
 /// Whether tokens are requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenRequests {

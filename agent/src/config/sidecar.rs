@@ -1,13 +1,14 @@
 //! `credlet sidecar`: its flags, and how it serves the pod that it is in.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::args::session_duration;
-use super::{Error, ImdsVersions, LinkKind, Log, LogFormat, LogLevel, Network, usage};
+use super::{Error, ImdsVersions, LinkKind, Log, LogFormat, LogLevel, Network, parsed, usage};
 use crate::model::{Field, Part, RoleArn, ServiceAccount, SessionName, StsEndpoints};
 
 #[cfg(test)]
@@ -18,6 +19,26 @@ const ROLE_ARN: &str = "AWS_ROLE_ARN";
 const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 /// Where SDKs ask for credentials: the sidecar's own, if others share its environment.
 const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve the pod that this process is in.
+    Serve(Box<Sidecar>),
+    /// Give this pod's `lo` what a sidecar listens on, and end.
+    Setup(Network),
+}
+
+impl Command {
+    /// Reads the command line, and the environment for what it leaves out.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        let Verb::Sidecar(args) = parsed::<Cli>(args)?.verb;
+        if args.setup {
+            return Ok(Self::Setup(args.network()));
+        }
+        Ok(Self::Serve(Box::new(Sidecar::try_from(*args)?)))
+    }
+}
 
 /// How `credlet sidecar` serves its pod. Valid once built.
 #[derive(Clone, Debug)]
@@ -81,11 +102,25 @@ pub enum Account {
     OfToken(PathBuf),
 }
 
+/// The AWS credentials of one pod, from inside it.
+#[derive(Debug, Parser)]
+#[command(name = "credlet", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve AWS credentials to the pod that this is a container of
+    Sidecar(Box<SidecarArgs>),
+}
+
 #[derive(Debug, Args)]
-pub(super) struct SidecarArgs {
+struct SidecarArgs {
     /// Give the pod's `lo` the addresses of --bind, and end: for an init container
     #[arg(long)]
-    pub(super) setup: bool,
+    setup: bool,
     /// Where it listens, ADDRESS:PORT; can be given several times
     #[arg(
         long,
@@ -94,7 +129,7 @@ pub(super) struct SidecarArgs {
         value_parser = bind,
         default_value = "169.254.169.254:80,169.254.170.23:80,[fd00:ec2::254]:80,[fd00:ec2::23]:80"
     )]
-    pub(super) bind: Vec<SocketAddr>,
+    bind: Vec<SocketAddr>,
     /// The port of /healthz and /readyz, on all of the pod's addresses
     #[arg(long, env = "CREDLET_PROBE_PORT", default_value_t = 2703)]
     probe_port: u16,
@@ -143,7 +178,7 @@ enum ExchangeName {
 
 impl SidecarArgs {
     /// What `--setup` is to make.
-    pub(super) fn network(&self) -> Network {
+    fn network(&self) -> Network {
         Network {
             addresses: self.bind.iter().map(SocketAddr::ip).collect(),
             link_kind: LinkKind::Lo,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) fn parse(args: &str) -> Result<Command, Error> {
+fn parse(args: &str) -> Result<Command, Error> {
     Command::parse(
         std::iter::once("credlet")
             .chain(args.split_whitespace())
@@ -17,7 +17,7 @@ fn run(args: &str) -> Config {
     }
 }
 
-pub(super) fn refusal(args: &str) -> String {
+fn refusal(args: &str) -> String {
     match parse(args) {
         Err(Error::Usage(line)) => line,
         other => panic!("expected a refusal, got {other:?}"),
@@ -307,4 +307,24 @@ fn netsetup_ensures_unless_it_is_told_to_remove() {
 fn help_is_not_an_error() {
     assert!(matches!(parse("run --help"), Err(Error::Help(_))));
     assert!(matches!(parse("version"), Ok(Command::Version)));
+}
+
+#[test]
+fn the_command_lines_of_other_programs_are_left_to_them_whole() {
+    for (line, program) in [
+        ("sidecar --setup --help", Program::Sidecar),
+        ("trust-policy fargate --cluster c", Program::Tools),
+    ] {
+        assert!(matches!(parse(line), Ok(Command::Other(other)) if other == program));
+    }
+}
+
+#[test]
+fn a_startup_taint_is_a_key_alone_and_an_empty_variable_none() {
+    let key = run("--startup-taint credlet.dev/agent-not-ready").startup_taint;
+    let key = key.as_ref().map(TaintKey::as_str);
+    assert_eq!(key, Some("credlet.dev/agent-not-ready"));
+    assert_eq!(run("--startup-taint=").startup_taint, None);
+    let line = refusal("run --startup-taint credlet.dev/agent-not-ready:NoSchedule");
+    assert!(line.starts_with("--startup-taint is not the key"), "{line}");
 }

@@ -5,6 +5,8 @@
 //! since whoever makes it ask in their stead (a forged URL, an open proxy) can
 //! seldom choose a method and headers.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
@@ -19,6 +21,7 @@ use crate::clock::Moment;
 use crate::config::{Imds, ImdsPods, ImdsVersions, Passthrough, Place};
 use crate::identity::{Caller, OptIn};
 use path::{Item, OfRole, Wanted};
+pub(super) use session::Session;
 use session::{Life, SessionKey};
 
 mod path;
@@ -60,17 +63,33 @@ impl Metadata {
         }
     }
 
-    /// Whether the request's session is one, where it shows or needs one.
-    fn check(&self, headers: &HeaderMap, caller: &Caller, now: Moment) -> Result<(), Refusal> {
+    /// Whether the request's session is one, where it shows or needs one. The
+    /// connection's first is remembered, since to know it anew takes longer than
+    /// all the rest of an answer.
+    fn check(
+        &self,
+        headers: &HeaderMap,
+        known: &OnceLock<Box<Session>>,
+        caller: &Caller,
+        now: Moment,
+    ) -> Result<(), Refusal> {
         let mut tokens = headers.get_all(TOKEN).iter();
-        match (tokens.next(), tokens.next(), self.settings.versions) {
-            (None, _, ImdsVersions::Both) => Ok(()),
-            (None, _, ImdsVersions::V2) => Err(Refusal::NoSession),
-            (Some(token), None, _) if self.key.opens(token.as_bytes(), caller.pod(), now.wall) => {
-                Ok(())
-            }
-            (Some(_), _, _) => Err(Refusal::Session),
+        let token = match (tokens.next(), tokens.next(), self.settings.versions) {
+            (None, _, ImdsVersions::Both) => return Ok(()),
+            (None, _, ImdsVersions::V2) => return Err(Refusal::NoSession),
+            (Some(token), None, _) => token.as_bytes(),
+            (Some(_), Some(_), _) => return Err(Refusal::Session),
+        };
+        let (pod, now) = (caller.pod(), now.wall);
+        if known
+            .get()
+            .is_some_and(|session| session.opens_by(token, pod, now))
+        {
+            return Ok(());
         }
+        let session = self.key.open(token, pod, now).ok_or(Refusal::Session)?;
+        known.get_or_init(|| Box::new(session));
+        Ok(())
     }
 
     async fn place(
@@ -120,7 +139,7 @@ pub(super) async fn answer<B: Body>(
     if !request.body().is_end_stream() {
         return Err(Refusal::Body);
     }
-    metadata.check(request.headers(), &caller, now)?;
+    metadata.check(request.headers(), &visit.session, &caller, now)?;
     let of_role = match item {
         // Boxed, so that other requests have no room for it.
         Item::Place(place) => {

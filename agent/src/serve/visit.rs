@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,8 @@ pub(super) struct Visit {
     pub(super) since: Instant,
     /// When the last request's head was there, in milliseconds after `since`.
     pub(super) heard: AtomicU64,
+    /// Of the first request with a good session token.
+    pub(super) session: OnceLock<Box<imds::Session>>,
 }
 
 impl Visit {

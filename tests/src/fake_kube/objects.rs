@@ -15,6 +15,8 @@ pub enum Kind {
     ServiceAccount,
     /// `Namespace`.
     Namespace,
+    /// `Node`.
+    Node,
     /// `PodIdentityAssociation`.
     Association,
     /// `ClusterPodIdentityAssociation`.
@@ -41,6 +43,7 @@ impl Scope {
     pub(super) fn of(parts: &[&str]) -> Option<Self> {
         let (kind, namespace) = match parts {
             ["api", "v1", "namespaces"] => (Kind::Namespace, None),
+            ["api", "v1", "nodes"] => (Kind::Node, None),
             ["api", "v1", "namespaces", namespace, "serviceaccounts"] => {
                 (Kind::ServiceAccount, Some(namespace))
             }

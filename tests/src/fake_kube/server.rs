@@ -95,6 +95,12 @@ async fn answer(
             let body = body.map_err(io::Error::other)?.to_bytes();
             written(shared.patch_event(&namespace, &name, &body))
         }
+        Route::Node(name) => {
+            let name = name.to_owned();
+            let body = request.into_body().collect().await;
+            let body = body.map_err(io::Error::other)?.to_bytes();
+            written(shared.patch_node(&name, &body))
+        }
         Route::Token(namespace, account) => {
             let body = request.into_body().collect().await;
             let body = body.map_err(io::Error::other)?.to_bytes();
@@ -133,6 +139,8 @@ enum Route<'a> {
     Event(&'a str, &'a str),
     /// Namespace and service account.
     Token(&'a str, &'a str),
+    /// Name.
+    Node(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -174,6 +182,7 @@ impl<'a> Route<'a> {
                 account,
                 "token",
             ] => (Self::Token(namespace, account), Method::POST),
+            ["api", "v1", "nodes", name] => (Self::Node(name), Method::PATCH),
             _ => (Self::Objects(Scope::of(&parts)?), Method::GET),
         };
         (method == its_method).then_some(route)
@@ -203,6 +212,7 @@ fn call(route: &Route<'_>, path: &str, query: &str) -> Call {
         Route::Events(_) => Verb::CreateEvent,
         Route::Event(..) => Verb::PatchEvent,
         Route::Token(..) => Verb::Token,
+        Route::Node(_) => Verb::PatchNode,
     };
     let path = path.to_owned();
     Call { verb, path, query }

@@ -13,11 +13,7 @@ fn declaration(name: &str, created: &str, spec: &Value) -> Declaration {
 
 fn heaviest<'a>(declarations: &'a [Declaration], account: &str) -> Option<&'a str> {
     let account = ServiceAccount::new("shop", account).expect("legal");
-    let weighed = declarations
-        .iter()
-        .filter_map(|it| Some((weigh(it, Rank::Exact, &account)?, it)));
-    let best = weighed.max_by(|(one, _), (other, _)| one.cmp(other));
-    best.map(|(_, it)| it.name.as_str())
+    counting(declarations, [], &account, None).map(|it| it.name.as_str())
 }
 
 #[test]
@@ -57,11 +53,23 @@ fn the_most_specific_counts_and_of_two_equals_the_oldest() {
 }
 
 #[test]
+fn a_namespace_s_own_counts_before_the_cluster_s() {
+    let any = json!({"serviceAccount": "*"});
+    let local = [declaration("local", "", &any)];
+    let named = json!({"namespace": "shop", "serviceAccount": "cart"});
+    let cluster = [declaration("cluster", "", &named)];
+    let account = ServiceAccount::new("shop", "cart").expect("legal");
+    let name = |it: &Declaration| it.name.clone();
+    let both = counting(&local, &cluster, &account, None).map(name);
+    assert_eq!(both.as_deref(), Some("local"));
+    let other = counting(&[], &cluster, &account, None).map(name);
+    assert_eq!(other.as_deref(), Some("cluster"));
+}
+
+#[test]
 fn a_declaration_of_the_cluster_is_for_the_namespaces_that_it_names_or_selects() {
     let labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
-    let meta = json!({"metadata": {"name": "shop", "labels": labels}});
-    let meta: Meta = serde_json::from_value(meta).expect("metadata");
-    let rank = |spec: Value| covers(&declaration("it", "", &spec), "shop", Some(&meta));
+    let rank = |spec: Value| covers(&declaration("it", "", &spec), "shop", Some(&labels));
     assert_eq!(rank(json!({"namespace": "shop"})), Some(Rank::Exact));
     assert_eq!(rank(json!({"namespace": "s*"})), Some(Rank::Pattern(1)));
     assert_eq!(rank(json!({"namespace": "x*"})), None);

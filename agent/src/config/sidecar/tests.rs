@@ -1,19 +1,26 @@
 //! The command line of `credlet sidecar`.
 
 use super::*;
-use crate::config::{Command, tests};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/checkout";
 
+fn parse(args: &str) -> Result<Command, Error> {
+    let words = ["credlet", "sidecar"].into_iter().chain(args.split(' '));
+    Command::parse(words.map(OsString::from))
+}
+
 fn sidecar(args: &str) -> Sidecar {
-    match tests::parse(&format!("sidecar {args}")) {
-        Ok(Command::Sidecar(config)) => *config,
+    match parse(args) {
+        Ok(Command::Serve(config)) => *config,
         other => panic!("expected a configuration, got {other:?}"),
     }
 }
 
 fn refusal(args: &str) -> String {
-    tests::refusal(&format!("sidecar {args}"))
+    match parse(args) {
+        Err(Error::Usage(line)) => line,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
 }
 
 #[test]
@@ -53,9 +60,7 @@ fn the_pods_own_credentials_need_to_know_whose_pod_it_is_and_no_token() {
 
 #[test]
 fn the_set_up_asks_for_nothing_but_addresses() {
-    let Ok(Command::SidecarSetup(network)) =
-        tests::parse("sidecar --setup --bind 169.254.169.254:80")
-    else {
+    let Ok(Command::Setup(network)) = parse("--setup --bind 169.254.169.254:80") else {
         panic!("a set-up");
     };
     assert_eq!(network.link_kind, LinkKind::Lo);

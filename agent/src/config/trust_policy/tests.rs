@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::*;
-use crate::config::Command;
+use crate::config::tools::Command;
 
 const FARGATE: &str = "fargate --region cn-north-1 --account 111122223333 --cluster c";
 
@@ -14,7 +14,7 @@ fn parse(args: &str) -> Result<TrustPolicy, String> {
     match Command::parse(words.map(OsString::from)) {
         Ok(Command::TrustPolicy(config)) => Ok(*config),
         Err(Error::Usage(line)) => Err(line),
-        other => panic!("{other:?}"),
+        Err(Error::Help(text)) => panic!("{text}"),
     }
 }
 

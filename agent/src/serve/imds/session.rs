@@ -63,14 +63,17 @@ impl SessionKey {
         str::from_utf8(&token).expect("digits").to_owned()
     }
 
-    /// Whether the token is one of the pod's that has not ended.
-    pub(super) fn opens(&self, token: &[u8], pod: &PodUid, now: SystemTime) -> bool {
-        let Some(end) = token.get(..END).and_then(number) else {
-            return false;
-        };
+    /// The session that the token is of, if it is one of the pod's that has not
+    /// ended.
+    pub(super) fn open(&self, token: &[u8], pod: &PodUid, now: SystemTime) -> Option<Session> {
+        let end = token.get(..END).and_then(number)?;
         // Compared as text: what is written otherwise is another token.
-        let expected = self.sign(end, pod);
-        verify_slices_are_equal(token, &expected).is_ok() && millis(now) < end
+        let session = Session {
+            token: self.sign(end, pod),
+            pod: pod.clone(),
+            end,
+        };
+        session.opens_by(token, pod, now).then_some(session)
     }
 
     fn sign(&self, end: u64, pod: &PodUid) -> Token {
@@ -83,6 +86,23 @@ impl SessionKey {
         write(head, &end.to_be_bytes()[8 - END / 2..]);
         write(tail, code.as_ref());
         token
+    }
+}
+
+/// A token that is good, until it ends.
+pub(in crate::serve) struct Session {
+    token: Token,
+    pod: PodUid,
+    /// In milliseconds after 1970.
+    end: u64,
+}
+
+impl Session {
+    /// Whether it is this token's and this pod's, and has not ended.
+    pub(super) fn opens_by(&self, token: &[u8], pod: &PodUid, now: SystemTime) -> bool {
+        verify_slices_are_equal(token, &self.token).is_ok()
+            && *pod == self.pod
+            && millis(now) < self.end
     }
 }
 
@@ -159,7 +179,7 @@ mod tests {
     fn a_token_is_its_pods_until_its_end() {
         let (key, web) = (SessionKey::generate(), pod("web"));
         let token = key.token(Life(60), &web, NOW);
-        let opens = |pod: &PodUid, after| key.opens(token.as_bytes(), pod, NOW + after);
+        let opens = |pod: &PodUid, after| key.open(token.as_bytes(), pod, NOW + after).is_some();
         assert!(opens(&web, Duration::ZERO));
         assert!(opens(&web, Duration::from_millis(59_999)));
         assert!(!opens(&web, Duration::from_mins(1)));
@@ -169,10 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_is_remembered_is_still_its_tokens_its_pods_and_ends() {
+        let (key, web) = (SessionKey::generate(), pod("web"));
+        let token = key.token(Life(60), &web, NOW);
+        let session = key.open(token.as_bytes(), &web, NOW).expect("a good token");
+        let minute = Duration::from_mins(1);
+        assert!(session.opens_by(token.as_bytes(), &web, NOW));
+        assert!(!session.opens_by(token.as_bytes(), &web, NOW + minute));
+        assert!(!session.opens_by(token.as_bytes(), &pod("api"), NOW));
+        let longer = key.token(Life(61), &web, NOW);
+        assert!(!session.opens_by(longer.as_bytes(), &web, NOW));
+    }
+
+    #[test]
     fn a_token_of_another_key_is_none() {
         let (key, web) = (SessionKey::generate(), pod("web"));
         let token = SessionKey::generate().token(Life(60), &web, NOW);
-        assert!(!key.opens(token.as_bytes(), &web, NOW));
+        assert!(key.open(token.as_bytes(), &web, NOW).is_none());
     }
 
     #[test]
@@ -183,18 +216,18 @@ mod tests {
             for bit in 0..8 {
                 let mut corrupted = token.clone();
                 corrupted[at] ^= 1 << bit;
-                assert!(!key.opens(&corrupted, &web, NOW), "{at}, {bit}");
+                assert!(key.open(&corrupted, &web, NOW).is_none(), "{at}, {bit}");
             }
         }
         for length in 0..token.len() {
-            assert!(!key.opens(&token[..length], &web, NOW), "{length}");
+            assert!(key.open(&token[..length], &web, NOW).is_none(), "{length}");
         }
         for other in [
             [&token[..], b"0"].concat(),
             [b"0", &token[..]].concat(),
             token.to_ascii_uppercase(),
         ] {
-            assert!(!key.opens(&other, &web, NOW));
+            assert!(key.open(&other, &web, NOW).is_none());
         }
     }
 }

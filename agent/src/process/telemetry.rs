@@ -8,7 +8,7 @@ use tracing_subscriber::{Layer, filter, fmt};
 use crate::config::{Log, LogFormat, LogLevel};
 
 /// Starts logging for the whole process. A second call changes nothing.
-pub fn start(log: Log) {
+pub(super) fn start(log: Log) {
     let lines = match log.format {
         LogFormat::Json => fmt::layer()
             .json()

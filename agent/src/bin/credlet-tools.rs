@@ -1,0 +1,23 @@
+//! The `credlet-tools` program: what is in nobody's way to credentials.
+
+use std::process::ExitCode;
+
+use credlet::config::TrustPolicy;
+use credlet::config::tools::Command;
+use credlet::process;
+use credlet::tools::trust_policy::{self, Answer};
+
+fn main() -> ExitCode {
+    match Command::parse(std::env::args_os()) {
+        Ok(Command::TrustPolicy(config)) => trust_policy(&config),
+        Err(error) => process::answer(&error),
+    }
+}
+
+fn trust_policy(config: &TrustPolicy) -> ExitCode {
+    match process::one_thread().block_on(trust_policy::run(config)) {
+        Ok(Answer::Has) => ExitCode::SUCCESS,
+        Ok(Answer::HasNot) => ExitCode::FAILURE,
+        Err(error) => process::end(Err(error)),
+    }
+}

@@ -1,0 +1,3 @@
+//! What is done once for a cluster.
+
+pub mod lease;

@@ -1,0 +1,38 @@
+//! The command line of `credlet-tools`: a verb for each tool.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
+use super::{Error, parsed};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// See to the trust policy of a role.
+    TrustPolicy(Box<TrustPolicy>),
+}
+
+/// What is in nobody's way to credentials.
+#[derive(Debug, Parser)]
+#[command(name = "credlet", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print, check or mend the trust policy of a role
+    TrustPolicy(Box<TrustPolicyArgs>),
+}
+
+impl Command {
+    /// Reads the command line, and the environment for what it leaves out.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        match parsed::<Cli>(args)?.verb {
+            Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+        }
+    }
+}
