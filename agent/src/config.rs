@@ -13,8 +13,10 @@ pub use self::exchange::{Annotated, Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
+pub use self::reach::Reach;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::status::{Colour, Status};
 pub use self::taint::TaintKey;
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
@@ -24,8 +26,10 @@ mod exchange;
 mod imds;
 mod log;
 mod network;
+mod reach;
 pub mod sidecar;
 mod sources;
+mod status;
 mod taint;
 #[cfg(test)]
 mod tests;
@@ -187,6 +191,7 @@ impl Command {
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
+            Verb::Status(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Version => Ok(Self::Version),
         }

@@ -2,15 +2,25 @@
 
 use std::process::ExitCode;
 
-use credlet::config::TrustPolicy;
 use credlet::config::tools::Command;
+use credlet::config::{Status, TrustPolicy};
 use credlet::process;
+use credlet::tools::status;
 use credlet::tools::trust_policy::{self, Answer};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
+        Ok(Command::Status(config)) => status(&config),
         Ok(Command::TrustPolicy(config)) => trust_policy(&config),
         Err(error) => process::answer(&error),
+    }
+}
+
+fn status(config: &Status) -> ExitCode {
+    match process::one_thread().block_on(status::run(config)) {
+        Ok(status::Answer::Ready) => ExitCode::SUCCESS,
+        Ok(status::Answer::NotReady) => ExitCode::FAILURE,
+        Err(error) => process::end(Err(error)),
     }
 }
 

@@ -4,12 +4,15 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use super::status::{Status, StatusArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
+    /// Show how an agent stands.
+    Status(Box<Status>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
 }
@@ -24,6 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show how an agent stands: its sources, and each account's session
+    Status(Box<StatusArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
 }
@@ -32,6 +37,7 @@ impl Command {
     /// Reads the command line, and the environment for what it leaves out.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         match parsed::<Cli>(args)?.verb {
+            Verb::Status(args) => Ok(Self::Status(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
         }
     }

@@ -14,7 +14,7 @@ fn parse(args: &str) -> Result<TrustPolicy, String> {
     match Command::parse(words.map(OsString::from)) {
         Ok(Command::TrustPolicy(config)) => Ok(*config),
         Err(Error::Usage(line)) => Err(line),
-        Err(Error::Help(text)) => panic!("{text}"),
+        other => panic!("{other:?}"),
     }
 }
 
