@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use credlet::config::tools::Command;
 use credlet::config::{Status, TrustPolicy};
 use credlet::process;
-use credlet::tools::status;
 use credlet::tools::trust_policy::{self, Answer};
+use credlet::tools::{inject, status};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
+        Ok(Command::Inject(config)) => process::end(inject::run(&config)),
         Ok(Command::Status(config)) => status(&config),
         Ok(Command::TrustPolicy(config)) => trust_policy(&config),
         Err(error) => process::answer(&error),

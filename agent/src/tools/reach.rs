@@ -23,6 +23,9 @@ use crate::config::Reach;
 /// How long all of it may take: the API server, the kubelet and the agent.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long the kubelet's words may come after the end of the connection.
+const WORDS: Duration = Duration::from_secs(1);
+
 /// More than an agent tells of a node with a thousand pods.
 const LARGEST: usize = 8 << 20;
 
@@ -149,11 +152,11 @@ impl Way {
 impl Through {
     async fn ask(&self, path: &str) -> Result<Bytes, Error> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let forwarded = pods.portforward(&self.pod, &[self.port]).await;
+        let opened = pods.portforward(&self.pod, &[self.port]).await;
         let failed = |why| Error::Forward(self.pod.clone(), why);
-        let mut forwarder = forwarded.map_err(|error| failed(causes(&error)))?;
-        let stream = forwarder.take_stream(self.port);
-        let refused = forwarder.take_error(self.port);
+        let mut ports = opened.map_err(|error| failed(causes(&error)))?;
+        let stream = ports.take_stream(self.port);
+        let refused = ports.take_error(self.port);
         let (Some(stream), Some(refused)) = (stream, refused) else {
             return Err(failed("the port is not there".to_owned()));
         };
@@ -162,9 +165,9 @@ impl Through {
         let Err(Error::Silent(_)) = &answer else {
             return answer;
         };
-        match refused.await {
-            Some(why) if !why.is_empty() => Err(failed(why)),
-            Some(_) | None => answer,
+        match timeout(WORDS, refused).await {
+            Ok(Some(why)) if !why.is_empty() => Err(failed(why)),
+            Ok(Some(_) | None) | Err(_) => answer,
         }
     }
 }

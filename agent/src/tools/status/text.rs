@@ -23,7 +23,7 @@ enum Tone {
 }
 
 /// How wide a session's bar is.
-const BAR: i64 = 10;
+const BAR: u16 = 10;
 
 /// Under this much left nothing is served while AWS answers.
 const SHORT: i64 = 15 * 60;
@@ -164,9 +164,9 @@ fn left(account: &Account, now: Timestamp) -> Cell {
     };
     let left = to.duration_since(now).as_secs().max(0);
     let whole = to.duration_since(from).as_secs().max(1);
-    let full = usize::try_from((left * BAR + whole / 2) / whole).unwrap_or_default();
-    let full = full.min(BAR.unsigned_abs() as usize);
-    let bar = "█".repeat(full) + &"░".repeat(BAR.unsigned_abs() as usize - full);
+    let full = (left * i64::from(BAR) + whole / 2) / whole;
+    let part = |it: u16| if i64::from(it) < full { '█' } else { '░' };
+    let bar: String = (0..BAR).map(part).collect();
     let tone = if left < SHORT { Tone::Warn } else { Tone::Good };
     (format!("{bar} {}", span(left)), Some(tone))
 }
