@@ -9,8 +9,11 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
+pub use self::error::Error;
+use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
+pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
 use self::sources::sources;
@@ -20,8 +23,11 @@ pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPoli
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
+mod error;
 mod exchange;
 mod imds;
+pub mod inject;
+mod injection;
 mod log;
 mod network;
 pub mod sidecar;
@@ -163,17 +169,6 @@ pub enum IdentityMode {
     Both,
 }
 
-/// Why there is no [`Command`].
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An impossible configuration: one line that names the flag.
-    #[error("{0}")]
-    Usage(String),
-    /// Not an error: `--help` was asked for, and this is it.
-    #[error("{0}")]
-    Help(String),
-}
-
 impl Command {
     /// Reads the command line, and the environment for what it leaves out.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
@@ -187,10 +182,10 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
+            Verb::Inject(Others { .. })
+            | Verb::Sync(Others { .. })
+            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
-            Verb::TrustPolicy(Others { .. }) | Verb::Sync(Others { .. }) => {
-                Ok(Self::Other(Program::Tools))
-            }
             Verb::Version => Ok(Self::Version),
         }
     }
@@ -265,14 +260,7 @@ impl TryFrom<RunArgs> for Config {
             cluster_name.as_deref(),
             exchange,
         )?;
-        let allowed_roles = roles(allowed_roles)?;
-        let hides_roles = |source| matches!(source, &AssociationSource::EksAuth { .. });
-        if allowed_roles.is_some() && sources.iter().any(hides_roles) {
-            return Err(usage(
-                "--allowed-roles",
-                "cannot be held where --exchange is eks-auth: only EKS knows the roles",
-            ));
-        }
+        let allowed_roles = roles(allowed_roles, &sources)?;
         Ok(Self {
             node_name: node_name_or_host(node_name)?,
             bind_hosts: network.addresses.clone(),
@@ -337,9 +325,19 @@ fn node_name_or_host(given: Option<String>) -> Result<String, Error> {
         .ok_or_else(|| usage("--node-name", "is not given, and the host has no name"))
 }
 
-fn roles(given: Option<Vec<String>>) -> Result<Option<AllowedRoles>, Error> {
+fn roles(
+    given: Option<Vec<String>>,
+    sources: &[AssociationSource],
+) -> Result<Option<AllowedRoles>, Error> {
     // As an empty variable of the environment gives it.
     let given = given.filter(|given| given.iter().any(|text| !text.is_empty()));
+    let hides_roles = |source| matches!(source, &AssociationSource::EksAuth { .. });
+    if given.is_some() && sources.iter().any(hides_roles) {
+        return Err(usage(
+            "--allowed-roles",
+            "cannot be held where --exchange is eks-auth: only EKS knows the roles",
+        ));
+    }
     let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
     let allowed = given.map(parse).transpose();
     allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))
@@ -388,28 +386,4 @@ fn optional_address(flag: &str, text: &str) -> Result<Option<SocketAddr>, Error>
         .parse()
         .map_err(|_| usage(flag, "is not ADDRESS:PORT, nor empty"))?;
     Ok(Some(address))
-}
-
-fn usage(flag: &str, problem: &str) -> Error {
-    Error::Usage(format!("{flag} {problem}"))
-}
-
-impl From<clap::Error> for Error {
-    fn from(error: clap::Error) -> Self {
-        use clap::error::ErrorKind;
-        let text = error.render().to_string();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Self::Help(text)
-            }
-            // clap's first line names the flag; usage and hints follow it.
-            _ => Self::Usage(
-                text.lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned(),
-            ),
-        }
-    }
 }

@@ -7,10 +7,12 @@ use credlet::config::TrustPolicy;
 use credlet::config::sync::Sync;
 use credlet::config::tools::Command;
 use credlet::process;
+use credlet::tools::inject;
 use credlet::tools::trust_policy::{self, Answer};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
+        Ok(Command::Inject(config)) => process::end(inject::run(&config)),
         Ok(Command::TrustPolicy(config)) => trust_policy(&config),
         Ok(Command::Sync(config)) => mirror(*config),
         Err(error) => process::answer(&error),

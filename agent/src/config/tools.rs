@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use super::inject::{Inject, InjectArgs};
 use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
@@ -11,6 +12,8 @@ use super::{Error, parsed};
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
+    /// Inject into manifests.
+    Inject(Box<Inject>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
     /// Mirror associations.
@@ -27,6 +30,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Write into manifests what SDKs in their pods look for
+    Inject(Box<InjectArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
     /// Mirror associations that are declared elsewhere into the cluster
@@ -37,6 +42,7 @@ impl Command {
     /// Reads the command line, and the environment for what it leaves out.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         match parsed::<Cli>(args)?.verb {
+            Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
             Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }
