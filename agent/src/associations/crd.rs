@@ -15,11 +15,13 @@ use crate::config::Presence;
 use crate::model::{Association, Glob, Rank, ServiceAccount};
 
 pub mod declaration;
+mod matching;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
 pub use declaration::Declaration;
+pub use matching::{in_cluster, in_namespace};
 
 const NAME: &str = "crd";
 

@@ -37,6 +37,12 @@ pub(super) enum Verb {
     /// Serve AWS credentials to the pod that this is a container of
     #[command(disable_help_flag = true)]
     Sidecar(Others),
+    /// Say why a pod has the credentials that it has, or none
+    #[command(disable_help_flag = true)]
+    Explain(Others),
+    /// Show how an agent stands: its sources, and each account's session
+    #[command(disable_help_flag = true)]
+    Status(Others),
     /// Print, check or mend the trust policy of a role
     #[command(disable_help_flag = true)]
     TrustPolicy(Others),
