@@ -14,6 +14,7 @@ use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
 pub use self::explain::Explain;
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
+pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
 use self::sources::sources;
@@ -28,6 +29,8 @@ mod error;
 mod exchange;
 mod explain;
 mod imds;
+pub mod inject;
+mod injection;
 mod log;
 mod network;
 pub mod sidecar;
@@ -181,10 +184,10 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
+            Verb::Explain(Others { .. })
+            | Verb::Inject(Others { .. })
+            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
-            Verb::Explain(Others { .. }) | Verb::TrustPolicy(Others { .. }) => {
-                Ok(Self::Other(Program::Tools))
-            }
             Verb::Version => Ok(Self::Version),
         }
     }
@@ -259,14 +262,7 @@ impl TryFrom<RunArgs> for Config {
             cluster_name.as_deref(),
             exchange,
         )?;
-        let allowed_roles = roles(allowed_roles)?;
-        let hides_roles = |source| matches!(source, &AssociationSource::EksAuth { .. });
-        if allowed_roles.is_some() && sources.iter().any(hides_roles) {
-            return Err(usage(
-                "--allowed-roles",
-                "cannot be held where --exchange is eks-auth: only EKS knows the roles",
-            ));
-        }
+        let allowed_roles = roles(allowed_roles, &sources)?;
         Ok(Self {
             node_name: node_name_or_host(node_name)?,
             bind_hosts: network.addresses.clone(),
@@ -331,9 +327,19 @@ fn node_name_or_host(given: Option<String>) -> Result<String, Error> {
         .ok_or_else(|| usage("--node-name", "is not given, and the host has no name"))
 }
 
-fn roles(given: Option<Vec<String>>) -> Result<Option<AllowedRoles>, Error> {
+fn roles(
+    given: Option<Vec<String>>,
+    sources: &[AssociationSource],
+) -> Result<Option<AllowedRoles>, Error> {
     // As an empty variable of the environment gives it.
     let given = given.filter(|given| given.iter().any(|text| !text.is_empty()));
+    let hides_roles = |source| matches!(source, &AssociationSource::EksAuth { .. });
+    if given.is_some() && sources.iter().any(hides_roles) {
+        return Err(usage(
+            "--allowed-roles",
+            "cannot be held where --exchange is eks-auth: only EKS knows the roles",
+        ));
+    }
     let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
     let allowed = given.map(parse).transpose();
     allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))

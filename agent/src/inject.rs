@@ -6,10 +6,11 @@
 //! them; so is what happens where nothing else is said.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::Value;
 
-use crate::config::Annotated;
+use crate::config::{Annotated, Injection as Wanted};
 use crate::model::{Association, Means, StsEndpoints};
 
 mod patch;
@@ -119,6 +120,35 @@ pub enum Left {
     /// Nothing is declared for its account, and nothing annotated.
     #[error("its service account has neither an association nor a role in an annotation")]
     NoRole,
+}
+
+impl From<&Wanted> for Settings {
+    fn from(wanted: &Wanted) -> Self {
+        Self {
+            uri: wanted.uri.clone(),
+            audience: wanted.audience.clone(),
+            web_identity_audience: wanted.web_identity_audience.clone(),
+            region: wanted.region.clone(),
+            endpoints: wanted.endpoints,
+            token_seconds: wanted.token_seconds,
+            prefix: wanted.prefix.clone(),
+            annotated: wanted.annotated,
+        }
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PodIdentity { audience, .. } => {
+                write!(
+                    f,
+                    "the environment of Pod Identity, with a token for {audience}"
+                )
+            }
+            Self::WebIdentity { role, .. } => write!(f, "the environment of IRSA, for {role}"),
+        }
+    }
 }
 
 impl Spread {

@@ -6,11 +6,13 @@ use credlet::config::tools::Command;
 use credlet::config::{Explain, TrustPolicy};
 use credlet::process;
 use credlet::tools::explain;
+use credlet::tools::inject;
 use credlet::tools::trust_policy::{self, Answer};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
         Ok(Command::Explain(config)) => explain(&config),
+        Ok(Command::Inject(config)) => process::end(inject::run(&config)),
         Ok(Command::TrustPolicy(config)) => trust_policy(&config),
         Err(error) => process::answer(&error),
     }

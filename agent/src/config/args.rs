@@ -31,6 +31,9 @@ pub(super) enum Verb {
     Run(Box<RunArgs>),
     /// Set up the link and addresses that pods ask, and end
     Netsetup(NetsetupArgs),
+    /// Write into manifests what SDKs in their pods look for
+    #[command(disable_help_flag = true)]
+    Inject(Others),
     /// Serve AWS credentials to the pod that this is a container of
     #[command(disable_help_flag = true)]
     Sidecar(Others),

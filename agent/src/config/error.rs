@@ -1,6 +1,6 @@
-//! Why a command line asks for nothing.
+//! What is wrong with a command line.
 
-/// Why there is no [`super::Command`].
+/// Why there is nothing to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An impossible configuration: one line that names the flag.
@@ -11,7 +11,7 @@ pub enum Error {
     Help(String),
 }
 
-/// That a flag cannot be as it is.
+/// Names the flag first.
 pub(super) fn usage(flag: &str, problem: &str) -> Error {
     Error::Usage(format!("{flag} {problem}"))
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use super::explain::{Explain, ExplainArgs};
+use super::inject::{Inject, InjectArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
 
@@ -13,6 +14,8 @@ use super::{Error, parsed};
 pub enum Command {
     /// Say why a pod has the credentials that it has.
     Explain(Box<Explain>),
+    /// Inject into manifests.
+    Inject(Box<Inject>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
 }
@@ -29,6 +32,8 @@ struct Cli {
 enum Verb {
     /// Say why a pod has the credentials that it has, or none
     Explain(ExplainArgs),
+    /// Write into manifests what SDKs in their pods look for
+    Inject(Box<InjectArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
 }
@@ -38,6 +43,7 @@ impl Command {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         match parsed::<Cli>(args)?.verb {
             Verb::Explain(args) => Ok(Self::Explain(Box::new(args.try_into()?))),
+            Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
         }
     }
