@@ -35,6 +35,7 @@ mod log;
 mod network;
 pub mod sidecar;
 mod sources;
+pub mod sync;
 mod taint;
 #[cfg(test)]
 mod tests;
@@ -186,6 +187,7 @@ impl Command {
             }
             Verb::Explain(Others { .. })
             | Verb::Inject(Others { .. })
+            | Verb::Sync(Others { .. })
             | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
             Verb::Version => Ok(Self::Version),

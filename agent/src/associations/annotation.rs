@@ -182,6 +182,7 @@ fn place(account: &ServiceAccount) -> Place {
     Place {
         path: format!("/api/v1/namespaces/{}/serviceaccounts", account.namespace()),
         fields: Some(format!("metadata.name={}", account.name())),
+        labels: None,
         view: View::Metadata,
     }
 }

@@ -255,6 +255,7 @@ fn namespaced_at(namespace: &Arc<str>) -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{NAMESPACED}"),
         fields: None,
+        labels: None,
         view: View::Whole,
     }
 }
@@ -263,6 +264,7 @@ fn cluster_at() -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/{CLUSTER}"),
         fields: None,
+        labels: None,
         view: View::Whole,
     }
 }

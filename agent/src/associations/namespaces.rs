@@ -31,6 +31,7 @@ impl Namespaces {
         Place {
             path: "/api/v1/namespaces".to_owned(),
             fields: Some(format!("metadata.name={namespace}")),
+            labels: None,
             view: View::Metadata,
         }
     }

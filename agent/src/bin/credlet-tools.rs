@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use credlet::cluster::sync;
+use credlet::config::sync::Sync;
 use credlet::config::tools::Command;
 use credlet::config::{Explain, TrustPolicy};
 use credlet::process;
@@ -14,6 +16,7 @@ fn main() -> ExitCode {
         Ok(Command::Explain(config)) => explain(&config),
         Ok(Command::Inject(config)) => process::end(inject::run(&config)),
         Ok(Command::TrustPolicy(config)) => trust_policy(&config),
+        Ok(Command::Sync(config)) => mirror(*config),
         Err(error) => process::answer(&error),
     }
 }
@@ -32,4 +35,9 @@ fn trust_policy(config: &TrustPolicy) -> ExitCode {
         Ok(Answer::HasNot) => ExitCode::FAILURE,
         Err(error) => process::end(Err(error)),
     }
+}
+
+fn mirror(config: Sync) -> ExitCode {
+    process::serve(config.log);
+    process::end(process::one_thread().block_on(sync::run(config)))
 }

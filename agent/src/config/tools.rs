@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::explain::{Explain, ExplainArgs};
 use super::inject::{Inject, InjectArgs};
+use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
 
@@ -18,6 +19,8 @@ pub enum Command {
     Inject(Box<Inject>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
+    /// Mirror associations.
+    Sync(Box<Sync>),
 }
 
 /// What is in nobody's way to credentials.
@@ -36,6 +39,8 @@ enum Verb {
     Inject(Box<InjectArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
+    /// Mirror associations that are declared elsewhere into the cluster
+    Sync(Box<SyncArgs>),
 }
 
 impl Command {
@@ -45,6 +50,7 @@ impl Command {
             Verb::Explain(args) => Ok(Self::Explain(Box::new(args.try_into()?))),
             Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }
     }
 }

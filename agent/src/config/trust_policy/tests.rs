@@ -15,7 +15,7 @@ fn parse(args: &str) -> Result<TrustPolicy, String> {
         Ok(Command::TrustPolicy(config)) => Ok(*config),
         Ok(other) => panic!("another verb: {other:?}"),
         Err(Error::Usage(line)) => Err(line),
-        other => panic!("neither a task nor a refusal: {other:?}"),
+        Err(Error::Help(text)) => panic!("{text}"),
     }
 }
 
