@@ -157,6 +157,11 @@ impl ControlPlane {
         self.client(ADMIN, self.api_server_at()).await
     }
 
+    /// The text of the administrator's kubeconfig file.
+    pub(crate) fn admins_kubeconfig(&self) -> String {
+        self.kubeconfig(ADMIN, self.api_server_at())
+    }
+
     /// A client that is the agent.
     pub(crate) async fn agent(&self) -> Client {
         self.agent_by(self.api_server_at()).await

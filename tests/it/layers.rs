@@ -55,7 +55,12 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("aws_sdk_iam::", &["tools/trust_policy/iam.rs"]),
     (
         "aws_sdk_eks::",
-        &["associations/eks.rs", "associations/eks/", "aws.rs"],
+        &[
+            "associations/eks.rs",
+            "associations/eks/",
+            "aws.rs",
+            "cluster/sync/eks.rs",
+        ],
     ),
     ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
     ("aws_config::", &["aws.rs", "aws/"]),

@@ -335,9 +335,9 @@ async fn fetches_are_bounded_and_all_get_their_turn() {
         cache.prefetch(key);
         advance(Duration::from_micros(1)).await;
     }
-    sleep(Duration::from_millis(450)).await;
+    sleep(Duration::from_millis(750)).await;
     assert!(keys.iter().all(|key| cache.peek(key).is_some()));
-    assert_eq!(script.told().most_at_once, 32);
+    assert_eq!(script.told().most_at_once, 16);
     let order: Vec<_> = script.told().calls.iter().map(|call| call.0).collect();
     assert_eq!(order, keys, "in the order in which they were asked for");
 }

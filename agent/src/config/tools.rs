@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use super::explain::{Explain, ExplainArgs};
 use super::inject::{Inject, InjectArgs};
+use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
 
@@ -13,8 +15,12 @@ use super::{Error, parsed};
 pub enum Command {
     /// Inject into manifests.
     Inject(Box<Inject>),
+    /// Say why a pod has the credentials that it has.
+    Explain(Box<Explain>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
+    /// Mirror associations.
+    Sync(Box<Sync>),
 }
 
 /// What is in nobody's way to credentials.
@@ -29,8 +35,12 @@ struct Cli {
 enum Verb {
     /// Write into manifests what SDKs in their pods look for
     Inject(Box<InjectArgs>),
+    /// Say why a pod has the credentials that it has, or none
+    Explain(ExplainArgs),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
+    /// Mirror associations that are declared elsewhere into the cluster
+    Sync(Box<SyncArgs>),
 }
 
 impl Command {
@@ -38,7 +48,9 @@ impl Command {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         match parsed::<Cli>(args)?.verb {
             Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
+            Verb::Explain(args) => Ok(Self::Explain(Box::new(args.try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
+            Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }
     }
 }
