@@ -2,4 +2,6 @@
 
 pub mod explain;
 pub mod inject;
+pub mod reach;
+pub mod status;
 pub mod trust_policy;

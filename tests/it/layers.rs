@@ -39,6 +39,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "cluster/",
             "events/writer.rs",
             "node/taint.rs",
+            "tools/reach.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),
@@ -66,7 +67,13 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("aws_config::", &["aws.rs", "aws/"]),
     (
         "hyper::",
-        &["serve.rs", "serve/", "node/ops.rs", "node/page.rs"],
+        &[
+            "serve.rs",
+            "serve/",
+            "node/ops.rs",
+            "node/page.rs",
+            "tools/reach.rs",
+        ],
     ),
     ("netsetup::", &["node.rs", "node/"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.

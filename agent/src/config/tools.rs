@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::explain::{Explain, ExplainArgs};
 use super::inject::{Inject, InjectArgs};
+use super::status::{Status, StatusArgs};
 use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
@@ -17,6 +18,8 @@ pub enum Command {
     Inject(Box<Inject>),
     /// Say why a pod has the credentials that it has.
     Explain(Box<Explain>),
+    /// Show how an agent stands.
+    Status(Box<Status>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
     /// Mirror associations.
@@ -37,6 +40,8 @@ enum Verb {
     Inject(Box<InjectArgs>),
     /// Say why a pod has the credentials that it has, or none
     Explain(ExplainArgs),
+    /// Show how an agent stands: its sources, and each account's session
+    Status(Box<StatusArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
     /// Mirror associations that are declared elsewhere into the cluster
@@ -49,6 +54,7 @@ impl Command {
         match parsed::<Cli>(args)?.verb {
             Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
             Verb::Explain(args) => Ok(Self::Explain(Box::new(args.try_into()?))),
+            Verb::Status(args) => Ok(Self::Status(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
             Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }
