@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
-pub use self::doctor::{Colour, Doctor, Proxy, Vantage};
+pub use self::doctor::{Doctor, Proxy, Vantage};
 pub use self::error::Error;
 use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
@@ -18,8 +18,10 @@ pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement
 pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
+pub use self::reach::Reach;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::status::{Colour, Status};
 pub use self::taint::TaintKey;
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
@@ -35,8 +37,10 @@ pub mod inject;
 mod injection;
 mod log;
 mod network;
+mod reach;
 pub mod sidecar;
 mod sources;
+mod status;
 pub mod sync;
 mod taint;
 #[cfg(test)]
@@ -190,6 +194,7 @@ impl Command {
             Verb::Doctor(Others { .. })
             | Verb::Explain(Others { .. })
             | Verb::Inject(Others { .. })
+            | Verb::Status(Others { .. })
             | Verb::Sync(Others { .. })
             | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),

@@ -3,4 +3,6 @@
 pub mod doctor;
 pub mod explain;
 pub mod inject;
+pub mod reach;
+pub mod status;
 pub mod trust_policy;

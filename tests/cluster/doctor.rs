@@ -77,9 +77,9 @@ impl Rig {
         self.send(request.expect("a path")).await;
     }
 
-    async fn patch(&self, path: &str, patch: Value) {
+    async fn change(&self, path: &str, change: Value) {
         let request = Request::patch(path).header("content-type", "application/merge-patch+json");
-        let request = request.body(patch.to_string().into_bytes());
+        let request = request.body(change.to_string().into_bytes());
         self.send(request.expect("a path")).await;
     }
 

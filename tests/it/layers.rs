@@ -41,6 +41,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "events/writer.rs",
             "node/taint.rs",
             "tools/doctor/api.rs",
+            "tools/reach.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),
@@ -79,6 +80,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "node/ops.rs",
             "node/page.rs",
             "tools/doctor/api.rs",
+            "tools/reach.rs",
         ],
     ),
     (

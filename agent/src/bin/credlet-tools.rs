@@ -3,46 +3,32 @@
 use std::process::ExitCode;
 
 use credlet::cluster::sync;
+use credlet::config::Doctor;
 use credlet::config::sync::Sync;
 use credlet::config::tools::Command;
-use credlet::config::{Doctor, Explain, TrustPolicy};
-use credlet::process;
+use credlet::process::{self, one_thread};
 use credlet::tools::doctor::{self, Verdict};
-use credlet::tools::trust_policy::{self, Answer};
-use credlet::tools::{explain, inject};
+use credlet::tools::{explain, inject, status, trust_policy};
 
 /// Nothing is broken, and something should be looked at.
 const WARNED: u8 = 3;
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
+        Ok(Command::Explain(config)) => process::told(one_thread().block_on(explain::run(&config))),
         Ok(Command::Inject(config)) => process::end(inject::run(&config)),
-        Ok(Command::Explain(config)) => explain(&config),
-        Ok(Command::TrustPolicy(config)) => trust_policy(&config),
         Ok(Command::Doctor(config)) => doctor(&config),
-        Ok(Command::Sync(config)) => mirror(*config),
+        Ok(Command::Status(config)) => process::told(one_thread().block_on(status::run(&config))),
+        Ok(Command::Sync(config)) => process::end(mirror(*config)),
+        Ok(Command::TrustPolicy(config)) => {
+            process::told(one_thread().block_on(trust_policy::run(&config)))
+        }
         Err(error) => process::answer(&error),
     }
 }
 
-fn explain(config: &Explain) -> ExitCode {
-    match process::one_thread().block_on(explain::run(config)) {
-        Ok(explain::Answer::Has) => ExitCode::SUCCESS,
-        Ok(explain::Answer::HasNot) => ExitCode::FAILURE,
-        Err(error) => process::end(Err(error)),
-    }
-}
-
-fn trust_policy(config: &TrustPolicy) -> ExitCode {
-    match process::one_thread().block_on(trust_policy::run(config)) {
-        Ok(Answer::Has) => ExitCode::SUCCESS,
-        Ok(Answer::HasNot) => ExitCode::FAILURE,
-        Err(error) => process::end(Err(error)),
-    }
-}
-
 fn doctor(config: &Doctor) -> ExitCode {
-    match process::one_thread().block_on(doctor::run(config)) {
+    match one_thread().block_on(doctor::run(config)) {
         Ok(Verdict::Ok | Verdict::Skipped) => ExitCode::SUCCESS,
         Ok(Verdict::Warning) => ExitCode::from(WARNED),
         Ok(Verdict::Failure) => ExitCode::FAILURE,
@@ -50,7 +36,7 @@ fn doctor(config: &Doctor) -> ExitCode {
     }
 }
 
-fn mirror(config: Sync) -> ExitCode {
+fn mirror(config: Sync) -> Result<(), sync::Error> {
     process::serve(config.log);
-    process::end(process::one_thread().block_on(sync::run(config)))
+    one_thread().block_on(sync::run(config))
 }

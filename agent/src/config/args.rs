@@ -40,6 +40,9 @@ pub(super) enum Verb {
     /// Say why a pod has the credentials that it has, or none
     #[command(disable_help_flag = true)]
     Explain(Others),
+    /// Show how an agent stands: its sources, and each account's session
+    #[command(disable_help_flag = true)]
+    Status(Others),
     /// Print, check or mend the trust policy of a role
     #[command(disable_help_flag = true)]
     TrustPolicy(Others),

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::args::{HostArgs, SourceName};
 use super::sources::sources;
 use super::{
-    AssociationSource, Error, Exchange, Network, Output, StatusReports, TokenRequests,
+    AssociationSource, Colour, Error, Exchange, Network, Output, StatusReports, TokenRequests,
     optional_address, prefix, usage,
 };
 
@@ -63,15 +63,6 @@ pub enum Vantage {
     Node,
     /// From anywhere else.
     Outside,
-}
-
-/// Whether text may be coloured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
-    /// On a terminal.
-    Auto,
-    /// `NO_COLOR` is set.
-    Never,
 }
 
 /// How HTTPS leaves this machine, as the environment says.

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use super::doctor::{Doctor, DoctorArgs};
 use super::explain::{Explain, ExplainArgs};
 use super::inject::{Inject, InjectArgs};
+use super::status::{Status, StatusArgs};
 use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
 use super::{Error, parsed};
@@ -18,6 +19,8 @@ pub enum Command {
     Inject(Box<Inject>),
     /// Say why a pod has the credentials that it has.
     Explain(Box<Explain>),
+    /// Show how an agent stands.
+    Status(Box<Status>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
     /// Look at a node or a cluster.
@@ -40,6 +43,8 @@ enum Verb {
     Inject(Box<InjectArgs>),
     /// Say why a pod has the credentials that it has, or none
     Explain(ExplainArgs),
+    /// Show how an agent stands: its sources, and each account's session
+    Status(Box<StatusArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
     /// Say what is wrong on a node or in a cluster, and what to do about it
@@ -55,6 +60,7 @@ impl Command {
             Verb::Doctor(args) => Ok(Self::Doctor(Box::new((*args).try_into()?))),
             Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
             Verb::Explain(args) => Ok(Self::Explain(Box::new(args.try_into()?))),
+            Verb::Status(args) => Ok(Self::Status(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
             Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
         }

@@ -12,6 +12,7 @@ use crate::apiserver::{ConnectError, connect};
 use crate::config::{Explain, Output};
 use crate::identity::Caller;
 use crate::inject::Left;
+use crate::process::Verdict;
 
 mod candidates;
 mod environment;
@@ -22,15 +23,6 @@ mod report;
 mod role;
 #[cfg(test)]
 mod tests;
-
-/// Whether the pod has credlet's credentials, as far as it was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// AWS decides, or has decided for it.
-    Has,
-    /// It has not, and why has been said.
-    HasNot,
-}
 
 /// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +58,7 @@ struct Explanation<'a> {
 }
 
 /// Looks, and says on standard output what comes of it.
-pub async fn run(config: &Explain) -> Result<Answer, Error> {
+pub async fn run(config: &Explain) -> Result<Verdict, Error> {
     let client = connect(config.kubeconfig.as_deref()).await?;
     let facts = observe::observe(&client, config).await?;
     let explanation = explain(&facts)?;
@@ -99,13 +91,13 @@ fn explain(facts: &Facts) -> Result<Explanation<'_>, Error> {
 }
 
 impl Explanation<'_> {
-    fn answer(&self) -> Answer {
+    fn answer(&self) -> Verdict {
         match &self.first {
-            First::Asked { .. } => Answer::Has,
+            First::Asked { .. } => Verdict::Well,
             First::Refused { .. }
             | First::NotAsked { .. }
             | First::Nobody { .. }
-            | First::Unclear { .. } => Answer::HasNot,
+            | First::Unclear { .. } => Verdict::Amiss,
         }
     }
 }

@@ -140,9 +140,9 @@ pub(super) async fn webhook(rig: &Rig) {
 
 async fn certify(rig: &Rig, bundle: &str, chain: &str) {
     let data = json!({"tls.crt": chain, "tls.key": ""});
-    rig.patch(SECRET, json!({"data": data})).await;
+    rig.change(SECRET, json!({"data": data})).await;
     let path = format!("{HOOKS}/credlet-webhook");
-    rig.patch(
+    rig.change(
         &path,
         json!({"webhooks": configuration(bundle)["webhooks"]}),
     )

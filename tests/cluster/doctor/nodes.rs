@@ -62,7 +62,7 @@ pub(super) async fn agents_and_taints(rig: &Rig) {
         "failure",
         "has its start-up taint credlet.dev/not-ready:NoSchedule still",
     );
-    rig.patch("/api/v1/nodes/node-0", json!({"spec": {"taints": null}}))
+    rig.change("/api/v1/nodes/node-0", json!({"spec": {"taints": null}}))
         .await;
     rig.look(taint).await.has(check, "ok", "each of 1 nodes");
 }
@@ -78,7 +78,7 @@ async fn set_status(rig: &Rig, ready: &str) {
         "containerStatuses": [container],
     });
     let path = format!("{AGENTS}/credlet-0/status");
-    rig.patch(&path, json!({"status": status})).await;
+    rig.change(&path, json!({"status": status})).await;
 }
 
 pub(super) async fn other_agents(rig: &Rig) {

@@ -30,7 +30,7 @@ pub(super) async fn of_all_kinds(rig: &Rig) {
     rig.create(DECLARED, bad).await;
     let account = "/api/v1/namespaces/shop/serviceaccounts/cart";
     let annotations = json!({"eks.amazonaws.com/role-arn": ROLE});
-    rig.patch(account, json!({"metadata": {"annotations": annotations}}))
+    rig.change(account, json!({"metadata": {"annotations": annotations}}))
         .await;
     let report = rig.look("").await;
     report.has_no(check, "warning");

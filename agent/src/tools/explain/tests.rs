@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::facts::{Facts, Here};
-use super::{Answer, Explanation, explain, report};
+use super::{Explanation, Verdict, explain, report};
 use crate::associations::file;
 use crate::associations::spec::Defaults;
 use crate::config::{Annotated, Config};
@@ -127,7 +127,7 @@ impl Case {
     }
 
     /// What is said of it: as text, as JSON, and whether it has credentials.
-    fn said(&self) -> (String, Value, Answer) {
+    fn said(&self) -> (String, Value, Verdict) {
         let facts = self.facts();
         let of: Explanation<'_> = explain(&facts).expect("the pod can be one");
         (report::text(&of), report::json(&of), of.answer())

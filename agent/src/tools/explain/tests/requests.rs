@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Case, Here, ROLE};
+use super::{Case, Here, ROLE, Verdict};
 
 fn first(case: &Case) -> Value {
     case.json()["firstRequest"].take()
@@ -24,14 +24,14 @@ fn an_account_without_an_association_gets_what_the_agent_says_of_it() {
     assert_eq!(first["message"], message);
     assert!(text.contains("404 NoAssociation"), "{text}");
     assert!(text.contains("declare one"), "{text}");
-    assert_eq!(answer, Answer::HasNot);
+    assert_eq!(answer, Verdict::Amiss);
 }
 
 #[test]
 fn a_pod_that_has_it_all_has_aws_decide() {
     let (text, _, answer) = Case::injected().declared("it", "cart", ROLE).said();
     assert!(text.contains("AWS, by sts:AssumeRole"), "{text}");
-    assert_eq!(answer, Answer::Has);
+    assert_eq!(answer, Verdict::Well);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_node_without_a_ready_agent_answers_nobody() {
         let mut case = Case::injected().declared("it", "cart", ROLE);
         case.here = here;
         assert_eq!(first(&case)["outcome"], "nobody");
-        assert_eq!(case.said().2, Answer::HasNot);
+        assert_eq!(case.said().2, Verdict::Amiss);
     }
 }
 
@@ -78,7 +78,7 @@ fn a_pod_whose_environment_does_not_lead_to_credlet_never_asks() {
     assert_eq!(said["firstRequest"]["outcome"], "not-asked");
     let lacks = "lacks AWS_CONTAINER_CREDENTIALS_FULL_URI";
     assert!(text.contains(lacks), "{text}");
-    assert_eq!(answer, Answer::HasNot);
+    assert_eq!(answer, Verdict::Amiss);
 }
 
 #[test]
