@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 /// `credlet doctor` with these arguments, and with nothing in its environment but
-/// a region, so that it looks for no credentials beyond the machine.
+/// a region, and AWS where nobody listens.
 pub fn command(arguments: &str) -> Command {
     let mut command = Command::new(binary());
     command
@@ -25,6 +25,8 @@ pub fn command(arguments: &str) -> Command {
         .env_clear()
         .env("AWS_REGION", "eu-central-1")
         .env("AWS_EC2_METADATA_DISABLED", "true")
+        // Where nobody is.
+        .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -80,7 +80,7 @@ async fn look(settings: &Doctor) -> Vec<Finding> {
             Vantage::Outside => vec![Finding::skipped(
                 Check::Link,
                 "link, ports, rules, the node's agent and instance metadata are looked at on a node",
-                "`kubectl -n credlet exec ds/credlet -- credlet doctor`, or --from node there",
+                "`kubectl -n credlet exec ds/credlet -- /credlet doctor`, or --from node there",
             )],
         }
     };

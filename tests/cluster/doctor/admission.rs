@@ -151,6 +151,8 @@ async fn certify(rig: &Rig, bundle: &str, chain: &str) {
 
 pub(super) async fn policy(rig: &Rig) {
     let check = "injection";
+    // It changes nothing.
+    let test = "[JSONPatch{op: \"test\", path: \"/kind\", value: \"Pod\"}]";
     let policy = json!({
         "metadata": {"name": "credlet-pods"},
         "spec": {
@@ -163,7 +165,7 @@ pub(super) async fn policy(rig: &Rig) {
             "reinvocationPolicy": "IfNeeded",
             "mutations": [{
                 "patchType": "JSONPatch",
-                "jsonPatch": {"expression": "[]"},
+                "jsonPatch": {"expression": test},
             }],
         },
     });

@@ -94,9 +94,11 @@ pub(super) fn asks_who(body: &[u8]) -> bool {
 pub(super) fn who(signer: &str, sessions: &Sessions, known: Option<&str>) -> Reply {
     let session = sessions.0.get(signer);
     match known.or(session.map(|session| &*session.arn)) {
-        Some(arn) => ok(document(&format!(
-            "<GetCallerIdentityResult><Arn>{arn}</Arn></GetCallerIdentityResult>"
-        ))),
+        Some(arn) => {
+            let result =
+                format!("<GetCallerIdentityResult><Arn>{arn}</Arn></GetCallerIdentityResult>");
+            ok(document_of("GetCallerIdentity", &result))
+        }
         None => refuse(
             StatusCode::FORBIDDEN,
             "InvalidClientTokenId",

@@ -188,7 +188,7 @@ pub(super) fn judge(seen: &Result<Seen, Lack>) -> Vec<Finding> {
                 Check::Permissions,
                 format!("what the agent may do was not asked: {}", lack.why()),
                 "ask as somebody who may create SubjectAccessReviews, or run this in the agent's \
-                 pod: `kubectl -n credlet exec ds/credlet -- credlet doctor`",
+                 pod: `kubectl -n credlet exec ds/credlet -- /credlet doctor`",
             )];
         }
     };
