@@ -10,6 +10,7 @@ mod control_plane;
 mod declarations;
 mod events;
 mod follower;
+mod injection;
 mod lease;
 mod manifests;
 mod outage;
