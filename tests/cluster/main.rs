@@ -13,6 +13,7 @@ mod doctor;
 mod events;
 mod explain;
 mod follower;
+mod injection;
 mod lease;
 mod manifests;
 mod outage;
