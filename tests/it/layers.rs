@@ -64,6 +64,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "associations/eks/",
             "aws.rs",
             "cluster/sync/eks.rs",
+            "cluster/webhook/listed.rs",
             "tools/doctor/aws.rs",
         ],
     ),
@@ -81,7 +82,13 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "node/page.rs",
             "tools/doctor/api.rs",
             "tools/reach.rs",
+            "cluster/webhook/",
         ],
+    ),
+    ("rcgen::", &["cluster/webhook/certificate.rs"]),
+    (
+        "rustls::",
+        &["cluster/webhook/", "tools/doctor/certificate.rs"],
     ),
     (
         "netsetup::",
