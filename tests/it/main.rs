@@ -23,3 +23,4 @@ mod status;
 mod tokens;
 mod upstream;
 mod watch;
+mod webhook;
