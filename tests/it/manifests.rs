@@ -25,6 +25,7 @@ const FOLDERS: &[&str] = &[
     "manifests/components/startup-taint",
     "manifests/components/sync",
     "manifests/components/sync-ack",
+    "manifests/components/agent-writes",
 ];
 
 /// The components that have no manifest of their own and change others'; those of
