@@ -34,6 +34,7 @@ const FOLDERS: &[&str] = &[
     "manifests/components/monitoring",
     "manifests/components/sync",
     "manifests/components/sync-ack",
+    "manifests/components/agent-writes",
 ];
 
 /// The components that have no manifest of their own and change others'; those of
