@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 mod release;
 
 /// The switches, each with its component's folder.
-const COMPONENTS: [(&str, &str); 5] = [
+const COMPONENTS: [(&str, &str); 7] = [
     ("associationStatus", "association-status"),
     ("imds", "imds"),
     ("requestTokens", "request-tokens"),
     ("startupTaint", "startup-taint"),
+    ("sync", "sync"),
+    ("syncAck", "sync-ack"),
     ("tokenReview", "token-review"),
 ];
 
@@ -64,20 +66,21 @@ fn charted(values: &Value) -> Objects {
     objects(&template("credlet", values).unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// What `kubectl apply -k` would apply with these components.
+/// What `kubectl apply -k manifests` would apply with these components in its list.
 fn kustomized(components: &[&str]) -> Objects {
-    let folder = tempfile::tempdir_in(root().join("target")).expect("a folder");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut copy = Command::new("cp");
+    let copied = run(copy.args(["-rd", "manifests"]).arg(folder.path()));
+    copied.expect("cp is there");
+    let file = folder.path().join("manifests/kustomization.yaml");
+    let mut kustomization = fs::read_to_string(&file).expect("it is copied");
     let paths = components.iter();
-    let paths = paths.map(|component| format!("../../manifests/components/{component}"));
-    let kustomization = json!({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["../../manifests"],
-        "components": paths.collect::<Vec<_>>(),
-    });
-    let file = folder.path().join("kustomization.yaml");
-    fs::write(file, kustomization.to_string()).expect("writable");
-    let text = run(Command::new("kubectl").arg("kustomize").arg(folder.path()));
+    let paths = paths.map(|component| format!("components/{component}"));
+    let paths = json!(paths.collect::<Vec<_>>());
+    kustomization += &["components: ", &paths.to_string(), "\n"].concat();
+    fs::write(file, kustomization).expect("writable");
+    let folder = folder.path().join("manifests");
+    let text = run(Command::new("kubectl").arg("kustomize").arg(folder));
     objects(&text.expect("kubectl is there, and the kustomization is good"))
 }
 
@@ -111,7 +114,7 @@ fn comparable(objects: Objects) -> Objects {
                 "credlet".clone_into(&mut name);
                 object["metadata"]["name"] = json!(name);
             }
-            "DaemonSet" => {
+            "DaemonSet" | "Deployment" => {
                 let template = &mut object["spec"]["template"];
                 template["metadata"]["annotations"].take();
                 let container = &mut template["spec"]["containers"][0];
@@ -148,7 +151,11 @@ fn assert_same(switches: &[(&str, &str)]) {
 fn the_chart_says_what_the_kustomization_says_with_each_component_and_with_all() {
     assert_same(&[]);
     for component in COMPONENTS {
-        assert_same(&[component]);
+        if component.0 == "syncAck" {
+            assert_same(&[("sync", "sync"), component]);
+        } else {
+            assert_same(&[component]);
+        }
     }
     assert_same(&COMPONENTS);
 }
@@ -315,6 +322,8 @@ fn what_cannot_be_meant_is_refused_by_name() {
         (json!({"clustername": "prod"}), "clustername"),
         (json!({"components": {"imdss": true}}), "imdss"),
         (json!({"components": {"imds": "yes"}}), "imds"),
+        (json!({"components": {"syncAck": true}}), "components.sync"),
+        (json!({"sync": {"replicas": 0}}), "replicas"),
         // Without a second agent on the node an update would drop requests.
         (json!({"agent": {"maxSurge": 0}}), "maxSurge"),
         (json!({"agent": {"maxSurge": "0%"}}), "maxSurge"),

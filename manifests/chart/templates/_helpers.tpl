@@ -26,6 +26,7 @@ requestTokens: {name: CREDLET_REQUEST_TOKENS, value: "true"}
 associationStatus: {name: CREDLET_ASSOCIATION_STATUS, value: "on"}
 imds: {name: CREDLET_IMDS, value: node}
 startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint }}}
+sync: {name: CREDLET_ASSOCIATION_SOURCES, value: "{{ if .Values.associations }}file,{{ end }}crd,annotation"}
 {{- end -}}
 
 {{/* What all of this release's pods have: the image, and news of changed settings. */}}
