@@ -12,6 +12,7 @@ mod docs;
 mod events;
 mod explain;
 mod follower;
+mod injection;
 mod lease;
 mod manifests;
 mod outage;

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
+use k8s_openapi::api::admissionregistration::v1beta1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -22,6 +25,7 @@ const FOLDERS: &[&str] = &[
     "manifests/components/token-review",
     "manifests/components/request-tokens",
     "manifests/components/association-status",
+    "manifests/components/mutating-policy",
     "manifests/components/startup-taint",
     "manifests/components/sync",
     "manifests/components/sync-ack",
@@ -53,6 +57,12 @@ fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
             }
             ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding") => {
                 through::<ValidatingAdmissionPolicyBinding>(&document)
+            }
+            ("admissionregistration.k8s.io/v1beta1", "MutatingAdmissionPolicy") => {
+                through::<MutatingAdmissionPolicy>(&document)
+            }
+            ("admissionregistration.k8s.io/v1beta1", "MutatingAdmissionPolicyBinding") => {
+                through::<MutatingAdmissionPolicyBinding>(&document)
             }
             ("v1", "ConfigMap") => through::<ConfigMap>(&document),
             ("v1", "Namespace") => through::<Namespace>(&document),
@@ -128,6 +138,31 @@ fn instance_metadata_is_one_setting_of_the_agent_and_changes_nothing_else() {
     // Such an operation needs the list to be there, and would set a name twice.
     let env = container().env.expect("a list of settings");
     assert!(env.iter().all(|setting| setting.name != "CREDLET_IMDS"));
+}
+
+/// One pod may be given what it lacks by any of them.
+#[test]
+fn the_mutating_policies_differ_in_whom_they_are_for_and_not_in_what_they_give() {
+    let documents = documents("manifests/components/mutating-policy");
+    let of = |kind: &'static str| documents.iter().filter(move |(_, it)| it["kind"] == kind);
+    let settings = of("ConfigMap").map(|(_, it)| it["data"]["settings"].clone());
+    let settings: Vec<Value> = settings.collect();
+    let given: Vec<_> = of("MutatingAdmissionPolicy")
+        .map(|(_, policy)| {
+            let spec = &policy["spec"];
+            let variables = spec["variables"].as_array().expect("a list");
+            let [first, ..] = &variables[..] else {
+                panic!("no variables");
+            };
+            assert_eq!([first["expression"].clone()], settings[..]);
+            let shared = variables.iter().take_while(|it| it["name"] != "skipped");
+            let shared: Vec<_> = shared.collect();
+            assert!(shared.len() > 15, "shared variables come first");
+            (shared, &spec["mutations"][0])
+        })
+        .collect();
+    assert_eq!(given.len(), 3);
+    assert!(given.iter().all(|it| *it == given[0]));
 }
 
 #[test]

@@ -285,7 +285,7 @@ impl Mirror {
             }
             Step::Delete(there) => {
                 let params = DeleteParams::default().preconditions(there.preconditions());
-                folder(&there.namespace).delete(&there.own_name(), &params)
+                folder(&there.namespace).delete(there.own_name(), &params)
             }
         };
         let request = request.expect("the names of objects fit a path");
