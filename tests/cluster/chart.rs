@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 mod release;
 
 /// The switches, each with its component's folder.
-const COMPONENTS: [(&str, &str); 7] = [
+const COMPONENTS: [(&str, &str); 8] = [
     ("associationStatus", "association-status"),
     ("imds", "imds"),
+    ("mutatingPolicy", "mutating-policy"),
     ("requestTokens", "request-tokens"),
     ("startupTaint", "startup-taint"),
     ("sync", "sync"),
@@ -107,7 +108,7 @@ fn comparable(objects: Objects) -> Objects {
     let objects = objects
         .into_iter()
         .filter(|((kind, ..), _)| kind != "Namespace");
-    let compared = objects.map(|((kind, namespace, mut name), mut object)| {
+    let compared = objects.map(|((kind, mut namespace, mut name), mut object)| {
         match kind.as_str() {
             // kustomize adds a hash to the name, and Helm one to the pods.
             "ConfigMap" => {
@@ -122,6 +123,14 @@ fn comparable(objects: Objects) -> Objects {
                 container["envFrom"][0]["configMapRef"]["name"] = json!("credlet");
                 let env = container["env"].as_array_mut().expect("a list");
                 env.sort_by_key(|setting| setting["name"].to_string());
+            }
+            // Those are the cluster's, which kustomize does not know of all of them.
+            kind if kind.contains("AdmissionPolicy") => {
+                namespace.clear();
+                object["metadata"]
+                    .as_object_mut()
+                    .expect("an object")
+                    .remove("namespace");
             }
             // They outlive a release.
             "CustomResourceDefinition" => drop(object["metadata"]["annotations"].take()),
@@ -138,7 +147,10 @@ fn assert_same(switches: &[(&str, &str)]) {
         .map(|(key, _)| ((*key).to_owned(), json!(true)))
         .collect();
     let folders: Vec<&str> = switches.iter().map(|(_, folder)| *folder).collect();
-    let chart = comparable(charted(&json!({"components": on})));
+    // As the kustomization has it; else the cluster's own version counts.
+    let version = json!({"apiVersion": "admissionregistration.k8s.io/v1beta1"});
+    let values = json!({"components": on, "mutatingPolicy": version});
+    let chart = comparable(charted(&values));
     let kustomization = comparable(kustomized(&folders));
     let keys = |objects: &Objects| objects.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(keys(&chart), keys(&kustomization), "{switches:?}");

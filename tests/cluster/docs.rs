@@ -24,6 +24,11 @@ use crate::control_plane::{ControlPlane, Settings};
 
 /// Stands at the head of a block that needs it.
 const NEEDS_AWS: &str = "# needs AWS";
+/// The same for what only a kubelet answers.
+const NEEDS_A_NODE: &str = "# needs a node";
+
+/// Whose command lines stand in blocks that are run, and in no others.
+const PROGRAMS: [&str; 4] = ["kubectl ", "helm ", "aws ", "credlet "];
 
 /// What a block that needs AWS may begin its lines with.
 const OF_AWS: [&str; 3] = ["aws ", "credlet trust-policy ", "kubectl -n shop "];
@@ -47,27 +52,31 @@ fn script(page: &str) -> String {
         let Some(margin) = line.strip_suffix("```console") else {
             continue;
         };
-        let mut needs_aws = false;
+        let (mut needs_aws, mut needs_a_node) = (false, false);
         while let Some(line) = lines.next() {
             let line = line.strip_prefix(margin).unwrap_or(line);
             if line == "```" {
                 break;
             }
             needs_aws |= line == NEEDS_AWS;
+            needs_a_node |= line == NEEDS_A_NODE;
             // All else is what a command prints.
             let Some(command) = line.strip_prefix("$ ") else {
                 continue;
             };
             let may = !needs_aws || OF_AWS.iter().any(|start| command.starts_with(start));
             assert!(may, "{command}");
-            let here: Vec<&str> = match command.contains("<<'END'") {
-                true => lines
-                    .by_ref()
-                    .take_while(|line| line.trim() != "END")
-                    .collect(),
-                false => Vec::new(),
+            assert!(
+                !needs_a_node || command.starts_with("kubectl "),
+                "{command}"
+            );
+            let here: Vec<&str> = if command.contains("<<'END'") {
+                let inside = lines.by_ref();
+                inside.take_while(|line| line.trim() != "END").collect()
+            } else {
+                Vec::new()
             };
-            if !needs_aws || command.starts_with("aws ") {
+            if !needs_a_node && (!needs_aws || command.starts_with("aws ")) {
                 script.push_str(&mended(command));
                 for line in here {
                     script.push_str(line.strip_prefix(margin).unwrap_or(line));
@@ -270,16 +279,29 @@ pages! {
 fn every_page_with_commands_is_run() {
     for entry in fs::read_dir(root().join("docs")).expect("readable") {
         let path = entry.expect("readable").path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a name");
-        let is_page = path.extension().is_some_and(|kind| kind == "md");
-        let has_commands = is_page
-            && fs::read_to_string(&path)
-                .expect("a page")
-                .contains("```console");
-        assert!(!has_commands || PAGES.contains(&name), "{name}");
+        if path.extension().is_none_or(|kind| kind != "md") {
+            continue;
+        }
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.expect("a name");
+        let text = fs::read_to_string(&path).expect("a page");
+        assert!(
+            !text.contains("```console") || PAGES.contains(&name),
+            "{name}"
+        );
+        let mut block = None;
+        for line in text.lines().map(str::trim) {
+            block = match (line.strip_prefix("```"), block) {
+                (Some(kind), None) => Some(kind),
+                (Some(_), Some(_)) => None,
+                (None, block) => block,
+            };
+            let is_command = PROGRAMS.iter().any(|program| line.starts_with(program));
+            assert!(
+                !is_command || block.is_none() || block == Some("console"),
+                "{name}: {line}"
+            );
+        }
     }
 }
 
