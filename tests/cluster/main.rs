@@ -27,4 +27,5 @@ mod sync;
 mod tokens;
 mod vpc_cni;
 mod watch;
+mod webhook;
 mod wire;
