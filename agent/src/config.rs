@@ -13,7 +13,7 @@ pub use self::doctor::{Doctor, Proxy, Vantage};
 pub use self::error::Error;
 use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
-pub use self::explain::Explain;
+pub use self::explain::{Ask, Explain};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};

@@ -86,10 +86,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
         ],
     ),
     ("rcgen::", &["cluster/webhook/certificate.rs"]),
-    (
-        "rustls::",
-        &["cluster/webhook/", "tools/doctor/certificate.rs"],
-    ),
+    ("rustls::", &["cluster/webhook/"]),
     (
         "netsetup::",
         &["node.rs", "node/", "tools/doctor.rs", "tools/doctor/"],

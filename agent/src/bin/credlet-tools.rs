@@ -14,6 +14,9 @@ use credlet::tools::{explain, inject, status, trust_policy};
 /// Nothing is broken, and something should be looked at.
 const WARNED: u8 = 3;
 
+/// Threads that review: the second answers while the first lists a cluster's pods.
+const REVIEWERS: usize = 2;
+
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
         Ok(Command::Explain(config)) => process::told(one_thread().block_on(explain::run(&config))),
@@ -29,18 +32,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn doctor(config: &Doctor) -> ExitCode {
-    match one_thread().block_on(doctor::run(config)) {
-        Ok(Verdict::Ok | Verdict::Skipped) => ExitCode::SUCCESS,
-        Ok(Verdict::Warning) => ExitCode::from(WARNED),
-        Ok(Verdict::Failure) => ExitCode::FAILURE,
-        Err(error) => process::end(Err(error)),
-    }
-}
-
-/// Threads that review: the second answers while the first lists a cluster's pods.
-const REVIEWERS: usize = 2;
-
 fn review(config: Webhook) -> Result<(), webhook::Error> {
     process::serve(config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -49,6 +40,15 @@ fn review(config: Webhook) -> Result<(), webhook::Error> {
         .build();
     let runtime = runtime.expect("a process that just started can have threads");
     runtime.block_on(webhook::run(config))
+}
+
+fn doctor(config: &Doctor) -> ExitCode {
+    match one_thread().block_on(doctor::run(config)) {
+        Ok(Verdict::Ok | Verdict::Skipped) => ExitCode::SUCCESS,
+        Ok(Verdict::Warning) => ExitCode::from(WARNED),
+        Ok(Verdict::Failure) => ExitCode::FAILURE,
+        Err(error) => process::end(Err(error)),
+    }
 }
 
 fn mirror(config: Sync) -> Result<(), sync::Error> {
