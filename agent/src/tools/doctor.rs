@@ -43,7 +43,7 @@ pub use self::finding::{Check, Finding, Verdict};
 /// Looks at everything, and says on standard output what it found. Returns the
 /// worst of it.
 pub async fn run(settings: &Doctor) -> io::Result<Verdict> {
-    let findings = look(settings).await;
+    let findings = Box::pin(look(settings)).await;
     let text = match settings.output {
         Output::Json => format!("{:#}\n", report::json(&findings)),
         Output::Text => {
