@@ -12,7 +12,7 @@ use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
 pub use self::error::Error;
 use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
-pub use self::explain::Explain;
+pub use self::explain::{Ask, Explain};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};

@@ -12,6 +12,7 @@ mod imds;
 mod layers;
 mod manifests;
 mod metrics;
+mod monitoring;
 mod page;
 mod paths;
 mod readme;
