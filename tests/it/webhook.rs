@@ -128,7 +128,10 @@ async fn the_page_lists_all_metrics_that_are_served() {
 
 /// What is in a manifest of the component, by its kind.
 fn manifest(file: &str, kind: &str) -> Value {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/components/webhook");
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../manifests/components/webhook"
+    );
     let text = std::fs::read_to_string(format!("{folder}/{file}")).expect("readable");
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
     let mut found = documents.into_iter().filter(|it| it["kind"] == kind);
@@ -141,13 +144,17 @@ fn it_may_write_only_what_is_its_own_by_name_and_events() {
         let role = manifest("rbac.yaml", kind);
         for rule in role["rules"].as_array().expect("rules") {
             let verbs: Vec<_> = rule["verbs"].as_array().expect("verbs").iter().collect();
-            let reads = |verb: &&Value| ["get", "list", "watch"].contains(&verb.as_str().expect("text"));
+            let reads =
+                |verb: &&Value| ["get", "list", "watch"].contains(&verb.as_str().expect("text"));
             let resource = rule["resources"][0].as_str().expect("text");
             let is_own = rule["resourceNames"] == json!(["credlet-webhook"]);
             // A lease that nobody has made yet has no name to be known by.
             let is_new = resource == "leases" && verbs == ["create"];
             let is_event = resource == "events";
-            assert!(is_own || is_new || is_event || verbs.iter().all(reads), "{rule}");
+            assert!(
+                is_own || is_new || is_event || verbs.iter().all(reads),
+                "{rule}"
+            );
             assert!(resource != "secrets" || is_own, "{rule}");
         }
     }
@@ -162,7 +169,10 @@ fn pods_are_rather_made_without_it_than_not_at_all_and_two_answer() {
     let deployment = manifest("deployment.yaml", "Deployment");
     assert_eq!(deployment["spec"]["replicas"], 2);
     let pod = &deployment["spec"]["template"]["spec"];
-    assert_eq!(pod["containers"][0]["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(
+        pod["containers"][0]["securityContext"]["capabilities"],
+        json!({"drop": ["ALL"]})
+    );
     let budget = manifest("deployment.yaml", "PodDisruptionBudget");
     assert_eq!(budget["spec"]["maxUnavailable"], 1);
 }
