@@ -33,6 +33,10 @@ pub(crate) const ASSOCIATION_STATUS: &str = "manifests/components/association-st
 
 /// What lets the agent take the start-up taint from its node.
 pub(crate) const STARTUP_TAINT: &str = "manifests/components/startup-taint";
+
+/// What keeps an agent to the pods of its node.
+pub(crate) const AGENT_WRITES: &str = "manifests/components/agent-writes";
+
 /// What mirrors associations of EKS's, and of ACK's.
 pub(crate) const SYNC: &str = "manifests/components/sync";
 /// As [`SYNC`].

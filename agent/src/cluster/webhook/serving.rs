@@ -18,8 +18,8 @@ use super::certificate::{Unusable, provider, usable};
 use super::objects::Secret;
 use super::one::Seen;
 
-/// How often a folder is looked at: a Secret's volume is a minute late anyway.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often a folder is looked at: two small files.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What is served. Cheap to clone.
 #[derive(Clone, Default)]
