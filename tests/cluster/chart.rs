@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 mod release;
 
 /// The switches, each with its component's folder.
-const COMPONENTS: [(&str, &str); 10] = [
+const COMPONENTS: [(&str, &str); 12] = [
+    ("agentWrites", "agent-writes"),
     ("associationStatus", "association-status"),
     ("evictMissed", "evict-missed"),
     ("imds", "imds"),
+    ("monitoring", "monitoring"),
     ("mutatingPolicy", "mutating-policy"),
     ("requestTokens", "request-tokens"),
     ("startupTaint", "startup-taint"),

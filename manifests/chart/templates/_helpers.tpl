@@ -25,6 +25,7 @@
 credlet:
   associationStatus: {name: CREDLET_ASSOCIATION_STATUS, value: "on"}
   imds: {name: CREDLET_IMDS, value: node}
+  monitoring: {name: CREDLET_METRICS_ADDRESS, value: "0.0.0.0:2705"}
   requestTokens: {name: CREDLET_REQUEST_TOKENS, value: "true"}
   startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint }}}
   sync: {name: CREDLET_ASSOCIATION_SOURCES, value: "{{ if .Values.associations }}file,{{ end }}crd,annotation"}
