@@ -243,10 +243,6 @@ spec:
 END
 ";
 
-const SYNC: &str = "
-helm install credlet manifests/chart --namespace credlet --create-namespace --set components.sync=true
-";
-
 macro_rules! pages {
     ($($test:ident: $page:literal with $daemon_sets:expr, $before:expr;)*) => {
         $(#[tokio::test]
@@ -272,7 +268,6 @@ pages! {
     operations_are_done_as_described: "operations.md" with [], NOTHING;
     manifests_are_written_into: "inject.md" with [], A_WORKLOAD;
     a_pod_is_explained: "explain.md" with [], A_WORKLOAD;
-    associations_are_mirrored: "sync.md" with [], SYNC;
 }
 
 #[test]
