@@ -45,6 +45,7 @@ mod taint;
 mod tests;
 pub mod tools;
 mod trust_policy;
+pub mod webhook;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -193,7 +194,8 @@ impl Command {
             | Verb::Inject(Others { .. })
             | Verb::Status(Others { .. })
             | Verb::Sync(Others { .. })
-            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
+            | Verb::TrustPolicy(Others { .. })
+            | Verb::Webhook(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
             Verb::Version => Ok(Self::Version),
         }

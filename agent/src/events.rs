@@ -45,6 +45,8 @@ pub enum Reason {
     BadAssociation,
     /// The session's tags and policy are more than STS takes.
     SessionTooLarge,
+    /// The pod has not been given the environment that its SDKs need.
+    NotInjected,
 }
 
 impl Reason {
@@ -57,6 +59,7 @@ impl Reason {
             Self::RoleNotAllowed => "RoleNotAllowed",
             Self::BadAssociation => "BadAssociation",
             Self::SessionTooLarge => "SessionTooLarge",
+            Self::NotInjected => "NotInjected",
         }
     }
 }
