@@ -12,7 +12,7 @@ use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
 pub use self::error::Error;
 use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
-pub use self::explain::Explain;
+pub use self::explain::{Ask, Explain};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};
@@ -45,6 +45,7 @@ mod taint;
 mod tests;
 pub mod tools;
 mod trust_policy;
+pub mod webhook;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -193,7 +194,8 @@ impl Command {
             | Verb::Inject(Others { .. })
             | Verb::Status(Others { .. })
             | Verb::Sync(Others { .. })
-            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
+            | Verb::TrustPolicy(Others { .. })
+            | Verb::Webhook(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
             Verb::Version => Ok(Self::Version),
         }

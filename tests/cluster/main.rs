@@ -4,6 +4,7 @@
 //! its own service account, and so under the RBAC of `manifests/` and no more.
 
 mod agent;
+mod agent_writes;
 mod chart;
 mod confirmation;
 mod control_plane;
@@ -27,4 +28,5 @@ mod sync;
 mod tokens;
 mod vpc_cni;
 mod watch;
+mod webhook;
 mod wire;

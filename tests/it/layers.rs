@@ -61,6 +61,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "associations/eks/",
             "aws.rs",
             "cluster/sync/eks.rs",
+            "cluster/webhook/listed.rs",
         ],
     ),
     ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
@@ -73,8 +74,11 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "node/ops.rs",
             "node/page.rs",
             "tools/reach.rs",
+            "cluster/webhook/",
         ],
     ),
+    ("rcgen::", &["cluster/webhook/certificate.rs"]),
+    ("rustls::", &["cluster/webhook/"]),
     ("netsetup::", &["node.rs", "node/"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.
     (

@@ -25,3 +25,4 @@ mod status;
 mod tokens;
 mod upstream;
 mod watch;
+mod webhook;

@@ -12,4 +12,5 @@ pub mod front;
 pub mod moto;
 pub mod node;
 pub mod process;
+pub mod reviewer;
 pub mod sidecar;

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use credlet::cluster::sync;
+use credlet::cluster::{sync, webhook};
 use credlet::config::sync::Sync;
 use credlet::config::tools::Command;
+use credlet::config::webhook::Webhook;
 use credlet::process::{self, one_thread};
 use credlet::tools::{explain, inject, status, trust_policy};
 
@@ -17,8 +18,22 @@ fn main() -> ExitCode {
         Ok(Command::TrustPolicy(config)) => {
             process::told(one_thread().block_on(trust_policy::run(&config)))
         }
+        Ok(Command::Webhook(config)) => process::end(review(*config)),
         Err(error) => process::answer(&error),
     }
+}
+
+/// Threads that review: the second answers while the first lists a cluster's pods.
+const REVIEWERS: usize = 2;
+
+fn review(config: Webhook) -> Result<(), webhook::Error> {
+    process::serve(config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(REVIEWERS)
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a process that just started can have threads");
+    runtime.block_on(webhook::run(config))
 }
 
 fn mirror(config: Sync) -> Result<(), sync::Error> {

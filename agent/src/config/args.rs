@@ -49,6 +49,9 @@ pub(super) enum Verb {
     /// Mirror associations that are declared elsewhere into the cluster
     #[command(disable_help_flag = true)]
     Sync(Others),
+    /// Give pods, as they are made, the environment that AWS SDKs look for
+    #[command(disable_help_flag = true)]
+    Webhook(Others),
     /// Print the version
     Version,
 }

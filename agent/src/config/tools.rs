@@ -9,6 +9,7 @@ use super::inject::{Inject, InjectArgs};
 use super::status::{Status, StatusArgs};
 use super::sync::{Sync, SyncArgs};
 use super::trust_policy::{TrustPolicy, TrustPolicyArgs};
+use super::webhook::{Webhook, WebhookArgs};
 use super::{Error, parsed};
 
 /// What the command line asks for.
@@ -24,6 +25,8 @@ pub enum Command {
     TrustPolicy(Box<TrustPolicy>),
     /// Mirror associations.
     Sync(Box<Sync>),
+    /// Review pods as they are made.
+    Webhook(Box<Webhook>),
 }
 
 /// What is in nobody's way to credentials.
@@ -46,6 +49,8 @@ enum Verb {
     TrustPolicy(Box<TrustPolicyArgs>),
     /// Mirror associations that are declared elsewhere into the cluster
     Sync(Box<SyncArgs>),
+    /// Give pods, as they are made, the environment that AWS SDKs look for
+    Webhook(Box<WebhookArgs>),
 }
 
 impl Command {
@@ -57,6 +62,7 @@ impl Command {
             Verb::Status(args) => Ok(Self::Status(Box::new((*args).try_into()?))),
             Verb::TrustPolicy(args) => Ok(Self::TrustPolicy(Box::new((*args).try_into()?))),
             Verb::Sync(args) => Ok(Self::Sync(Box::new((*args).try_into()?))),
+            Verb::Webhook(args) => Ok(Self::Webhook(Box::new((*args).try_into()?))),
         }
     }
 }
