@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
+pub use self::doctor::{Doctor, Proxy, Vantage};
 pub use self::error::Error;
 use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
@@ -27,6 +28,7 @@ use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_
 
 mod args;
 mod deployed;
+mod doctor;
 mod error;
 mod exchange;
 mod explain;
@@ -190,7 +192,8 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
-            Verb::Explain(Others { .. })
+            Verb::Doctor(Others { .. })
+            | Verb::Explain(Others { .. })
             | Verb::Inject(Others { .. })
             | Verb::Status(Others { .. })
             | Verb::Sync(Others { .. })

@@ -10,6 +10,7 @@ mod confirmation;
 mod control_plane;
 mod declarations;
 mod docs;
+mod doctor;
 mod events;
 mod explain;
 mod follower;

@@ -44,7 +44,7 @@ async fn an_account_that_eks_lists_has_its_pods_patched() {
         assert_eq!(is_patched(&answer.json()), is_given, "{account}");
     }
     // Named in no list, whatever else is in the cluster.
-    assert_eq!(aws.count(credlet_tests::fake_aws::Api::ListAssociations), 1);
+    assert_eq!(aws.count(credlet_tests::fake_aws::Api::List), 1);
     reviewer.leave().await;
 }
 

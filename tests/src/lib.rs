@@ -5,6 +5,7 @@ pub mod browser;
 pub mod callers;
 pub mod client;
 pub mod crd;
+pub mod doctor;
 pub mod fake_aws;
 pub mod fake_kernel;
 pub mod fake_kube;

@@ -46,6 +46,9 @@ pub(super) enum Verb {
     /// Print, check or mend the trust policy of a role
     #[command(disable_help_flag = true)]
     TrustPolicy(Others),
+    /// Say what is wrong on a node or in a cluster, and what to do about it
+    #[command(disable_help_flag = true)]
+    Doctor(Others),
     /// Mirror associations that are declared elsewhere into the cluster
     #[command(disable_help_flag = true)]
     Sync(Others),

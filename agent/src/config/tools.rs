@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use super::doctor::{Doctor, DoctorArgs};
 use super::explain::{Explain, ExplainArgs};
 use super::inject::{Inject, InjectArgs};
 use super::status::{Status, StatusArgs};
@@ -23,6 +24,8 @@ pub enum Command {
     Status(Box<Status>),
     /// See to the trust policy of a role.
     TrustPolicy(Box<TrustPolicy>),
+    /// Look at a node or a cluster.
+    Doctor(Box<Doctor>),
     /// Mirror associations.
     Sync(Box<Sync>),
     /// Review pods as they are made.
@@ -47,6 +50,8 @@ enum Verb {
     Status(Box<StatusArgs>),
     /// Print, check or mend the trust policy of a role
     TrustPolicy(Box<TrustPolicyArgs>),
+    /// Say what is wrong on a node or in a cluster, and what to do about it
+    Doctor(Box<DoctorArgs>),
     /// Mirror associations that are declared elsewhere into the cluster
     Sync(Box<SyncArgs>),
     /// Give pods, as they are made, the environment that AWS SDKs look for
@@ -57,6 +62,7 @@ impl Command {
     /// Reads the command line, and the environment for what it leaves out.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         match parsed::<Cli>(args)?.verb {
+            Verb::Doctor(args) => Ok(Self::Doctor(Box::new((*args).try_into()?))),
             Verb::Inject(args) => Ok(Self::Inject(Box::new((*args).try_into()?))),
             Verb::Explain(args) => Ok(Self::Explain(Box::new(args.try_into()?))),
             Verb::Status(args) => Ok(Self::Status(Box::new((*args).try_into()?))),
