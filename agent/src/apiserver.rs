@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub mod ask;
 mod backoff;
 mod connect;
 mod follow;

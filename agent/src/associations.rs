@@ -178,7 +178,7 @@ pub struct Associations {
 }
 
 /// What bounds the roles of all sources, as it is told.
-const BY_FLAG: &str = "--allowed-roles";
+pub const BY_FLAG: &str = "--allowed-roles";
 
 impl Associations {
     /// The earlier a source, the more it counts.

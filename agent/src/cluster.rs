@@ -1,3 +1,4 @@
 //! What is done once for a cluster.
 
 pub mod lease;
+pub mod sync;

@@ -12,26 +12,34 @@ use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
 pub use self::error::Error;
 use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
+pub use self::explain::Explain;
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::network::{Capture, IMDS_IPV4, IMDS_IPV6, ImdsMode, ImdsOthers, LinkKind, Network};
+pub use self::reach::Reach;
 use self::sources::sources;
 pub use self::sources::{AssociationSource, Presence, StatusReports};
+pub use self::status::{Colour, Status};
 pub use self::taint::TaintKey;
 pub use self::trust_policy::{Consent, Output, Pins, Role, Task, Trust, TrustPolicy};
 use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_session_tags};
 
 mod args;
+mod deployed;
 mod error;
 mod exchange;
+mod explain;
 mod imds;
 pub mod inject;
 mod injection;
 mod log;
 mod network;
+mod reach;
 pub mod sidecar;
 mod sources;
+mod status;
+pub mod sync;
 mod taint;
 #[cfg(test)]
 mod tests;
@@ -181,9 +189,11 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
-            Verb::Inject(Others { .. }) | Verb::TrustPolicy(Others { .. }) => {
-                Ok(Self::Other(Program::Tools))
-            }
+            Verb::Explain(Others { .. })
+            | Verb::Inject(Others { .. })
+            | Verb::Status(Others { .. })
+            | Verb::Sync(Others { .. })
+            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
             Verb::Version => Ok(Self::Version),
         }
@@ -285,7 +295,7 @@ impl TryFrom<RunArgs> for Config {
             token_audiences: audiences(token_audience, &web_identity_audience)?,
             token_requests: request_tokens.into(),
             status_reports: association_status,
-            startup_taint: taint_key(startup_taint)?,
+            startup_taint: TaintKey::given(startup_taint)?,
             web_identity_audience,
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
@@ -340,13 +350,6 @@ fn roles(
     let parse = |given: Vec<String>| AllowedRoles::new(given.iter().map(String::as_str));
     let allowed = given.map(parse).transpose();
     allowed.map_err(|why| usage("--allowed-roles", &format!("names {why}")))
-}
-
-/// An empty variable of the environment is as none.
-fn taint_key(given: Option<String>) -> Result<Option<TaintKey>, Error> {
-    let given = given.filter(|given| !given.is_empty());
-    let key = given.map(|given| TaintKey::parse(&given)).transpose();
-    key.map_err(|why| usage("--startup-taint", &format!("is {why}")))
 }
 
 /// A DNS subdomain, as what comes before the slash of an annotation's key.

@@ -22,7 +22,7 @@ pub(crate) mod kernel;
 mod metrics;
 pub mod network;
 pub mod ops;
-mod page;
+pub mod page;
 pub mod readiness;
 mod rooms;
 mod sources;

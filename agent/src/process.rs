@@ -47,6 +47,24 @@ pub fn end<E: Display>(outcome: Result<(), E>) -> ExitCode {
     }
 }
 
+/// What a tool found of that which it was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is as it should be.
+    Well,
+    /// Something is not.
+    Amiss,
+}
+
+/// The exit code of what a tool found and has told.
+pub fn told<E: Display>(found: Result<Verdict, E>) -> ExitCode {
+    match found {
+        Ok(Verdict::Well) => ExitCode::SUCCESS,
+        Ok(Verdict::Amiss) => ExitCode::FAILURE,
+        Err(error) => end(Err(error)),
+    }
+}
+
 /// The exit code of a command line that asks for nothing but an answer, given.
 pub fn answer(error: &config::Error) -> ExitCode {
     match error {

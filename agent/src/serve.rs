@@ -22,6 +22,7 @@ mod guests;
 mod imds;
 mod listen;
 mod metrics;
+mod told;
 mod visit;
 mod wire;
 
@@ -30,6 +31,7 @@ pub use guests::Limit;
 pub use imds::Metadata;
 pub use listen::{BindError, Ingress, Listeners, Prefer};
 pub use metrics::{DoorLabels, Metrics, RefusedLabels, RequestLabels};
+pub use told::Told;
 pub use wire::Reason;
 
 use guests::{Guest, Guests};

@@ -241,6 +241,11 @@ fn print_figures(figures: &Figures, quiet: [Duration; 2], (calls, last): (u64, D
     alone(&name, &kib(resident), "<= 16384");
     alone("... of it not the binary's", &kib(own), "");
     alone(
+        "resident of a sidecar, KiB",
+        &kib(figures.sidecar),
+        "<= 10240",
+    );
+    alone(
         "idle, ms of a core in a second",
         &format!("{:.2}", micros(figures.idle) / 1e3),
         "about 0",

@@ -10,6 +10,7 @@ use credlet_tests::fake_aws::{Api, Entry, FakeAws};
 use credlet_tests::fake_kube::{FakeKube, Pod as PodObject};
 use credlet_tests::node::{Node, Pod};
 use credlet_tests::process::{Agent, DOOR, command};
+use credlet_tests::sidecar::Lone;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -36,6 +37,8 @@ pub(crate) struct Figures {
     pub(crate) silent: usize,
     /// Bytes for a connection that has asked once.
     pub(crate) kept: usize,
+    /// Resident of a sidecar that has served its pod, in bytes.
+    pub(crate) sidecar: usize,
 }
 
 /// A node with pods, and stand-ins for all that the agent talks to.
@@ -75,7 +78,7 @@ pub(crate) async fn measure() -> Figures {
     tokio::time::sleep(REST).await;
     let silent = seen.memory("VmRSS").saturating_sub(resident.0) / connections;
     for stream in &mut streams {
-        ask(stream).await;
+        ask(stream, REQUEST).await;
     }
     let kept = seen.memory("VmRSS").saturating_sub(resident.0) / connections;
     Figures {
@@ -84,7 +87,27 @@ pub(crate) async fn measure() -> Figures {
         idle,
         silent,
         kept,
+        sidecar: sidecar().await,
     }
+}
+
+/// The memory of a sidecar, which its pod has asked.
+async fn sidecar() -> usize {
+    let lone = Lone::start().await;
+    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let aws = FakeAws::serve(lone.pod.ns.run(free).await.expect("a port"));
+    let door = SocketAddr::from((Ipv4Addr::LOCALHOST, 8181));
+    let mut command = lone.command(aws.url());
+    command.args(["--bind", &door.to_string()]);
+    let sidecar = lone.serve(command).await;
+    let asked = lone.pod.ns.run(async move || {
+        let mut stream = TcpStream::connect(door).await.expect("it listens");
+        let request = format!("GET /v1/credentials HTTP/1.1\r\nHost: {door}\r\n\r\n");
+        ask(&mut stream, request.as_bytes()).await;
+    });
+    asked.await;
+    tokio::time::sleep(REST).await;
+    Seen::of(&sidecar).memory("VmRSS")
 }
 
 impl Site {
@@ -144,8 +167,8 @@ impl Site {
     }
 }
 
-async fn ask(stream: &mut TcpStream) {
-    stream.write_all(REQUEST).await.expect("it is read");
+async fn ask(stream: &mut TcpStream, request: &[u8]) {
+    stream.write_all(request).await.expect("it is read");
     let mut buffer = [0; 8192];
     let read = stream.read(&mut buffer).await.expect("an answer");
     assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "refused");

@@ -8,13 +8,14 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::control_plane::{ControlPlane, Settings};
+mod release;
 
 /// The switches, each with its component's folder.
-const COMPONENTS: [(&str, &str); 4] = [
+const COMPONENTS: [(&str, &str); 5] = [
     ("associationStatus", "association-status"),
     ("imds", "imds"),
     ("requestTokens", "request-tokens"),
+    ("startupTaint", "startup-taint"),
     ("tokenReview", "token-review"),
 ];
 
@@ -24,7 +25,8 @@ const OF_OTHERS: [&str; 2] = ["sidecar-fargate", "sidecar-gke"];
 /// By kind, namespace and name.
 type Objects = BTreeMap<(String, String, String), Value>;
 
-fn root() -> PathBuf {
+/// The project's folder.
+pub(crate) fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().expect("it is there")
 }
@@ -203,7 +205,12 @@ fn values_reach_the_agent() {
         "region": "eu-central-1",
         "settings": {"CREDLET_LOG_LEVEL": "debug", "CREDLET_DISABLE_IPV6": true},
         "associations": [{"namespace": "shop", "serviceAccount": "*", "roleArn": "arn:aws:iam::123456789012:role/shop"}],
-        "agent": {"maxSurge": 3, "podAnnotations": {"example.com/of": "theirs"}},
+        "components": {"startupTaint": true},
+        "agent": {
+            "maxSurge": 3,
+            "podAnnotations": {"example.com/of": "theirs"},
+            "startupTaint": "example.com/wait",
+        },
         "serviceAccount": {"annotations": {"example.com/of": "theirs, too"}},
     });
     let objects = charted(&values);
@@ -239,11 +246,67 @@ fn values_reach_the_agent() {
     let file =
         json!({"name": "CREDLET_ASSOCIATION_FILE", "value": "/etc/credlet/associations.yaml"});
     assert!(env.contains(&file), "{env:?}");
+    let taint = json!({"name": "CREDLET_STARTUP_TAINT", "value": "example.com/wait"});
+    assert!(env.contains(&taint), "{env:?}");
+    let key = [
+        "ValidatingAdmissionPolicy".to_owned(),
+        String::new(),
+        "credlet-startup-taint".to_owned(),
+    ];
+    let policy = objects[&key.into()].to_string();
+    assert!(policy.contains("'example.com/wait'") && !policy.contains("agent-not-ready"));
     let account = find("ServiceAccount", "credlet");
     assert_eq!(
         account["metadata"]["annotations"]["example.com/of"],
         "theirs, too"
     );
+}
+
+/// With instance metadata its addresses, too; and Cilium's policy restricts nobody.
+#[test]
+fn network_policies_open_the_agents_addresses_and_no_others() {
+    for (imds, cidrs) in [
+        (false, &["169.254.170.23/32", "fd00:ec2::23/128"][..]),
+        (
+            true,
+            &[
+                "169.254.170.23/32",
+                "fd00:ec2::23/128",
+                "169.254.169.254/32",
+                "fd00:ec2::254/128",
+            ],
+        ),
+    ] {
+        let objects = charted(&json!({
+            "components": {"imds": imds},
+            "networkPolicies": {"namespaces": ["shop"], "cilium": true},
+        }));
+        let find = |kind: &str, namespace: &str| {
+            &objects[&[kind, namespace, "credlet"].map(str::to_owned).into()]["spec"]
+        };
+        let plain = find("NetworkPolicy", "shop");
+        let blocks = cidrs.iter().map(|cidr| json!({"ipBlock": {"cidr": cidr}}));
+        let wanted = json!({
+            "podSelector": {},
+            "policyTypes": ["Egress"],
+            "egress": [{
+                "to": blocks.collect::<Vec<_>>(),
+                "ports": [{"protocol": "TCP", "port": 80}],
+            }],
+        });
+        assert_eq!(plain, &wanted);
+        let cilium = find("CiliumClusterwideNetworkPolicy", "");
+        let ports = json!([{"ports": [{"port": "80", "protocol": "TCP"}]}]);
+        let wanted = json!({
+            "endpointSelector": {},
+            "enableDefaultDeny": {"ingress": false, "egress": false},
+            "egress": [
+                {"toEntities": ["host"], "toPorts": ports},
+                {"toCIDR": cidrs, "toPorts": ports},
+            ],
+        });
+        assert_eq!(cilium, &wanted);
+    }
 }
 
 #[test]
@@ -274,74 +337,4 @@ fn what_cannot_be_meant_is_refused_by_name() {
         let refused = template("credlet", &values).expect_err("it cannot be meant");
         assert!(refused.contains(named), "{values}: {refused}");
     }
-}
-
-/// As a person does it. The network policy of Cilium is left out: the API server
-/// does not have that kind.
-#[tokio::test]
-async fn a_release_is_installed_over_the_kustomizations_objects_upgraded_and_removed() {
-    let cluster = ControlPlane::start(Settings::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let kubeconfig = folder.path().join("kubeconfig");
-    fs::write(&kubeconfig, cluster.admin_kubeconfig()).expect("writable");
-    let by = |program: &Path, arguments: &str| {
-        let mut command = Command::new(program);
-        command
-            .args(arguments.split(' '))
-            .env("KUBECONFIG", &kubeconfig);
-        for (variable, name) in [
-            ("HELM_CACHE_HOME", "cache"),
-            ("HELM_CONFIG_HOME", "config"),
-            ("HELM_DATA_HOME", "data"),
-        ] {
-            command.env(variable, folder.path().join(name));
-        }
-        run(&mut command).unwrap_or_else(|error| panic!("{arguments}: {error}"))
-    };
-    let kubectl = |arguments: &str| by(Path::new("kubectl"), arguments);
-    let helm = |arguments: &str| by(&helm(), arguments);
-
-    kubectl("apply -k manifests");
-    let said = helm(
-        "install credlet manifests/chart --namespace credlet --take-ownership --force-conflicts",
-    );
-    assert!(said.contains("daemonset/credlet"), "{said}");
-    // The kustomization's own namespace is labelled as it must be.
-    assert!(!said.contains("kubectl label"), "{said}");
-    let image = "--namespace credlet get daemonset credlet --output jsonpath={.spec.template.spec.containers[0].image}";
-    assert_eq!(
-        kubectl(image),
-        concat!("localhost/credlet:", env!("CARGO_PKG_VERSION"))
-    );
-
-    kubectl("create namespace shop");
-    let switches = COMPONENTS
-        .map(|(key, _)| format!("components.{key}=true"))
-        .join(",");
-    helm(&format!(
-        "upgrade credlet manifests/chart --namespace credlet --force-conflicts --set image.tag=v2,{switches},networkPolicies.namespaces={{shop}}"
-    ));
-    assert_eq!(kubectl(image), "localhost/credlet:v2");
-    kubectl("--namespace shop get networkpolicy credlet");
-    kubectl("get clusterrole credlet-request-tokens");
-    helm("rollback credlet 1 --namespace credlet");
-    assert_eq!(
-        kubectl(image),
-        concat!("localhost/credlet:", env!("CARGO_PKG_VERSION"))
-    );
-
-    helm("uninstall credlet --namespace credlet");
-    let left =
-        kubectl("get daemonsets,networkpolicies,clusterroles --all-namespaces --output name");
-    assert!(!left.contains("credlet"), "{left}");
-    // With the definitions would go what is declared by them.
-    kubectl("get podidentityassociations --all-namespaces");
-
-    let said = helm(
-        "install credlet manifests/chart --namespace elsewhere --create-namespace --take-ownership --force-conflicts",
-    );
-    let label =
-        "label namespace elsewhere --overwrite pod-security.kubernetes.io/enforce=privileged";
-    assert!(said.contains(label), "{said}");
-    kubectl(label);
 }

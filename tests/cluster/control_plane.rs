@@ -81,8 +81,16 @@ impl ControlPlane {
         Arc::clone(SHARED.get_or_init(start).await)
     }
 
-    /// With an empty store and the agent's namespace, account and RBAC in it.
+    /// With the agent's namespace, account and RBAC in its store.
     pub(crate) async fn start(settings: Settings) -> Self {
+        let cluster = Self::bare(settings).await;
+        manifests::apply(&cluster.admin().await, manifests::PLAIN).await;
+        manifests::until_established(&cluster.admin().await).await;
+        cluster
+    }
+
+    /// With an empty store.
+    pub(crate) async fn bare(settings: Settings) -> Self {
         let address = own_address();
         let folder = Folder::new();
         write_files(folder.path());
@@ -96,8 +104,6 @@ impl ControlPlane {
             folder,
         };
         cluster.start_api_server(settings).await;
-        manifests::apply(&cluster.admin().await, manifests::PLAIN).await;
-        manifests::until_established(&cluster.admin().await).await;
         cluster
     }
 
@@ -149,6 +155,11 @@ impl ControlPlane {
     /// A client that may do anything.
     pub(crate) async fn admin(&self) -> Client {
         self.client(ADMIN, self.api_server_at()).await
+    }
+
+    /// The text of the administrator's kubeconfig file.
+    pub(crate) fn admins_kubeconfig(&self) -> String {
+        self.kubeconfig(ADMIN, self.api_server_at())
     }
 
     /// A client that is the agent.

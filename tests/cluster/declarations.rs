@@ -46,6 +46,14 @@ fn object(kind: &str, name: &str, spec: &Value) -> DynamicObject {
 }
 
 /// Creates it if it is a good one, but does not keep it.
+/// As `kubectl apply` does, of the place's namespace.
+pub(crate) async fn declare(place: &Place, name: &str, spec: Value) {
+    let api = namespaced(&place.admin, &place.namespace);
+    let object = object("PodIdentityAssociation", name, &spec);
+    let declared = api.create(&PostParams::default(), &object).await;
+    declared.expect("an association");
+}
+
 async fn offer(api: &Api<DynamicObject>, kind: &str, spec: &Value) -> Result<(), String> {
     let dry = PostParams {
         dry_run: true,

@@ -33,6 +33,10 @@ pub(crate) const ASSOCIATION_STATUS: &str = "manifests/components/association-st
 
 /// What lets the agent take the start-up taint from its node.
 pub(crate) const STARTUP_TAINT: &str = "manifests/components/startup-taint";
+/// What mirrors associations of EKS's, and of ACK's.
+pub(crate) const SYNC: &str = "manifests/components/sync";
+/// As [`SYNC`].
+pub(crate) const SYNC_ACK: &str = "manifests/components/sync-ack";
 
 /// The kinds that say what the agent may do, and what they need, and those that
 /// it reads.
@@ -115,12 +119,17 @@ pub(crate) async fn forbid_discovery(admin: &Client) {
 
 /// A token of the agent's own service account, as the kubelet would mount it.
 pub(crate) async fn agent_token(admin: &Client) -> String {
+    own_token(admin, "credlet").await
+}
+
+/// A token of a service account of credlet's.
+pub(crate) async fn own_token(admin: &Client, account: &str) -> String {
     let accounts = Api::<ServiceAccount>::namespaced(admin.clone(), "credlet");
     let request: TokenRequest =
         serde_json::from_value(json!({"spec": {"audiences": []}})).expect("a token request");
     let as_usual = PostParams::default();
-    let answer = accounts.create_token_request("credlet", &as_usual, &request);
-    let answer = answer.await.expect("the agent's account is there");
+    let answer = accounts.create_token_request(account, &as_usual, &request);
+    let answer = answer.await.expect("the account is there");
     let token = answer.status.and_then(|status| status.token);
     token.expect("an answer has one")
 }

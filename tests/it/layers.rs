@@ -39,6 +39,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
             "cluster/",
             "events/writer.rs",
             "node/taint.rs",
+            "tools/reach.rs",
         ],
     ),
     ("jsonwebtoken::", &["identity/tokens/"]),
@@ -55,13 +56,24 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("aws_sdk_iam::", &["tools/trust_policy/iam.rs"]),
     (
         "aws_sdk_eks::",
-        &["associations/eks.rs", "associations/eks/", "aws.rs"],
+        &[
+            "associations/eks.rs",
+            "associations/eks/",
+            "aws.rs",
+            "cluster/sync/eks.rs",
+        ],
     ),
     ("aws_sdk_eksauth::", &["credentials/eks_auth.rs"]),
     ("aws_config::", &["aws.rs", "aws/"]),
     (
         "hyper::",
-        &["serve.rs", "serve/", "node/ops.rs", "node/page.rs"],
+        &[
+            "serve.rs",
+            "serve/",
+            "node/ops.rs",
+            "node/page.rs",
+            "tools/reach.rs",
+        ],
     ),
     ("netsetup::", &["node.rs", "node/"]),
     // To pods, and to AWS the tokens that it takes for a pod's identity.

@@ -12,20 +12,23 @@ use k8s_openapi::api::admissionregistration::v1beta1::{
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The folders of manifests.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: &[&str] = &[
     "manifests",
     "manifests/components/token-review",
     "manifests/components/request-tokens",
     "manifests/components/association-status",
     "manifests/components/mutating-policy",
     "manifests/components/startup-taint",
+    "manifests/components/sync",
+    "manifests/components/sync-ack",
 ];
 
 /// The components that have no manifest of their own and change others'; those of
@@ -39,6 +42,9 @@ fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
         let read_back = match (document["apiVersion"].as_str().unwrap_or_default(), kind) {
             ("apps/v1", "DaemonSet") => through::<DaemonSet>(&document),
             ("apps/v1", "Deployment") => through::<Deployment>(&document),
+            ("policy/v1", "PodDisruptionBudget") => through::<PodDisruptionBudget>(&document),
+            ("rbac.authorization.k8s.io/v1", "Role") => through::<Role>(&document),
+            ("rbac.authorization.k8s.io/v1", "RoleBinding") => through::<RoleBinding>(&document),
             ("rbac.authorization.k8s.io/v1", "ClusterRole") => through::<ClusterRole>(&document),
             ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
                 through::<ClusterRoleBinding>(&document)

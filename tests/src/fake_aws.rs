@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 mod eks;
+mod limit;
 mod pod_identity;
 mod sts;
 
@@ -138,6 +139,7 @@ struct Inner {
     scripts: HashMap<(Api, Option<String>), Answer>,
     table: eks::Table,
     sessions: sts::Sessions,
+    limit: Option<limit::Bucket>,
 }
 
 impl FakeAws {
@@ -352,6 +354,11 @@ async fn eks_reply(state: &State, uri: &hyper::Uri, signer: String) -> Reply {
         }
     };
     let answer = wait(state.record(&call, &subject)).await;
+    let is_over = |bucket: &mut limit::Bucket| !bucket.take();
+    let answer = match state.lock().limit.as_mut().is_some_and(is_over) {
+        true => Answer::Throttled,
+        false => answer,
+    };
     eks::reply(&call, answer, &state.lock().table)
 }
 

@@ -1,6 +1,7 @@
 //! What credlet is tested with: stand-ins for what it talks to, a node to run it on,
 //! and a pod's view of it.
 
+pub mod browser;
 pub mod callers;
 pub mod client;
 pub mod crd;

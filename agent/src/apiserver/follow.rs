@@ -65,6 +65,8 @@ pub struct Place {
     pub path: String,
     /// The field selector, if it is not all of them.
     pub fields: Option<String>,
+    /// The label selector, likewise.
+    pub labels: Option<String>,
     /// How much of them.
     pub view: View,
 }
@@ -124,6 +126,7 @@ impl<K: Keep> Follow<K> {
         let request = Request::new(&*self.place.path);
         let params = ListParams {
             field_selector: self.place.fields.clone(),
+            label_selector: self.place.labels.clone(),
             ..ListParams::default()
         };
         let request = match self.place.view {
@@ -165,6 +168,7 @@ impl<K: Keep> Follow<K> {
         let request = Request::new(&*self.place.path);
         let params = WatchParams {
             field_selector: self.place.fields.clone(),
+            label_selector: self.place.labels.clone(),
             ..WatchParams::default()
         };
         let request = match self.place.view {

@@ -18,7 +18,7 @@ mod own;
 #[cfg(test)]
 mod tests;
 
-pub use own::OwnRoles;
+pub use own::{OwnRoles, named};
 
 const NAME: &str = "annotation";
 
@@ -85,54 +85,60 @@ impl Annotations {
     }
 
     fn read(&self, meta: &Meta) -> Result<Option<Association>, String> {
-        let get = |what: &str| {
-            let key = format!("{}/{what}", self.prefix);
-            meta.annotations.get(&key).map(|text| text.trim())
-        };
-        let exchange = meta.annotations.get(EXCHANGE).map(|text| text.trim());
-        let role = get("role-arn").filter(|role| !role.is_empty());
-        if role.is_none() && exchange != Some("eks-auth") {
-            return Ok(None);
-        }
-        let audience = get("audience").map_or_else(|| self.defaults.audience.clone(), Arc::from);
-        let defaults = Defaults {
-            means: Some(Means::WebIdentity {
-                audience: Arc::clone(&audience),
-            }),
-            audience,
-            scope: self.defaults.scope,
-        };
-        if defaults.audience.is_empty() {
-            return Err("audience is empty".to_owned());
-        }
-        let endpoints = match get("sts-regional-endpoints") {
-            None => None,
-            Some("true") => Some(StsEndpoints::Regional),
-            Some("false") => Some(StsEndpoints::Legacy),
-            Some(_) => return Err("sts-regional-endpoints is neither true nor false".to_owned()),
-        };
-        if let Some(seconds) = get("token-expiration") {
-            let fits = seconds
-                .parse()
-                .is_ok_and(|it| TOKEN_EXPIRATION.contains(&it));
-            if !fits {
-                return Err("token-expiration is not 600 to 86400 seconds".to_owned());
-            }
-        }
-        let mut fields = json!({});
-        if let Some(role) = role {
-            fields["roleArn"] = role.into();
-        }
-        if let Some(exchange) = exchange {
-            fields["exchange"] = exchange.into();
-        }
-        let spec: Spec = serde_json::from_value(fields).map_err(|error| error.to_string())?;
-        let association = spec.accept(&defaults).map_err(|fault| fault.to_string())?;
-        Ok(Some(match association {
-            Association::Role(grant) => Association::Role(Grant { endpoints, ..grant }),
-            Association::EksAuth => Association::EksAuth,
-        }))
+        read(meta, &self.prefix, &self.defaults)
     }
+}
+
+/// What an account is annotated with, by annotations of this prefix, or why it
+/// cannot be used.
+pub fn read(meta: &Meta, prefix: &str, defaults: &Defaults) -> Result<Option<Association>, String> {
+    let get = |what: &str| {
+        let key = format!("{prefix}/{what}");
+        meta.annotations.get(&key).map(|text| text.trim())
+    };
+    let exchange = meta.annotations.get(EXCHANGE).map(|text| text.trim());
+    let role = get("role-arn").filter(|role| !role.is_empty());
+    if role.is_none() && exchange != Some("eks-auth") {
+        return Ok(None);
+    }
+    let audience = get("audience").map_or_else(|| defaults.audience.clone(), Arc::from);
+    let defaults = Defaults {
+        means: Some(Means::WebIdentity {
+            audience: Arc::clone(&audience),
+        }),
+        audience,
+        scope: defaults.scope,
+    };
+    if defaults.audience.is_empty() {
+        return Err("audience is empty".to_owned());
+    }
+    let endpoints = match get("sts-regional-endpoints") {
+        None => None,
+        Some("true") => Some(StsEndpoints::Regional),
+        Some("false") => Some(StsEndpoints::Legacy),
+        Some(_) => return Err("sts-regional-endpoints is neither true nor false".to_owned()),
+    };
+    if let Some(seconds) = get("token-expiration") {
+        let fits = seconds
+            .parse()
+            .is_ok_and(|it| TOKEN_EXPIRATION.contains(&it));
+        if !fits {
+            return Err("token-expiration is not 600 to 86400 seconds".to_owned());
+        }
+    }
+    let mut fields = json!({});
+    if let Some(role) = role {
+        fields["roleArn"] = role.into();
+    }
+    if let Some(exchange) = exchange {
+        fields["exchange"] = exchange.into();
+    }
+    let spec: Spec = serde_json::from_value(fields).map_err(|error| error.to_string())?;
+    let association = spec.accept(&defaults).map_err(|fault| fault.to_string())?;
+    Ok(Some(match association {
+        Association::Role(grant) => Association::Role(Grant { endpoints, ..grant }),
+        Association::EksAuth => Association::EksAuth,
+    }))
 }
 
 impl Declared for Annotations {
@@ -176,6 +182,7 @@ fn place(account: &ServiceAccount) -> Place {
     Place {
         path: format!("/api/v1/namespaces/{}/serviceaccounts", account.namespace()),
         fields: Some(format!("metadata.name={}", account.name())),
+        labels: None,
         view: View::Metadata,
     }
 }

@@ -15,11 +15,13 @@ use crate::config::Presence;
 use crate::model::{Association, Glob, Rank, ServiceAccount};
 
 pub mod declaration;
+mod matching;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
 pub use declaration::Declaration;
+pub use matching::{in_cluster, in_namespace};
 
 const NAME: &str = "crd";
 
@@ -253,6 +255,7 @@ fn namespaced_at(namespace: &Arc<str>) -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{NAMESPACED}"),
         fields: None,
+        labels: None,
         view: View::Whole,
     }
 }
@@ -261,6 +264,7 @@ fn cluster_at() -> Place {
     Place {
         path: format!("/apis/{GROUP}/{VERSION}/{CLUSTER}"),
         fields: None,
+        labels: None,
         view: View::Whole,
     }
 }

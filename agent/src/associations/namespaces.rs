@@ -31,6 +31,7 @@ impl Namespaces {
         Place {
             path: "/api/v1/namespaces".to_owned(),
             fields: Some(format!("metadata.name={namespace}")),
+            labels: None,
             view: View::Metadata,
         }
     }
@@ -68,27 +69,36 @@ impl Namespaces {
         origin: &'static str,
         association: Arc<Association>,
     ) -> Look {
-        let namespace = match self.of(account) {
-            Ok(namespace) => namespace,
-            Err(look) => return look,
-        };
-        let Some(text) = namespace.annotations.get(ALLOWED_ROLES) else {
-            return Look::Is(association);
-        };
-        let by = "its namespace's annotation credlet.dev/allowed-roles";
-        match AllowedRoles::parse(text) {
-            Ok(allowed) => match allowed.check(&association) {
-                Ok(()) => Look::Is(association),
-                Err(beyond) => Look::Refused(Arc::new(Refused::beyond(account, beyond, by))),
-            },
-            Err(why) => Look::unusable(account, origin, format!("{by} is malformed: {why}")),
+        match self.of(account) {
+            Ok(namespace) => permit(&namespace, account, origin, association),
+            Err(look) => look,
         }
+    }
+}
+
+/// The association, if its account's namespace allows it.
+pub fn permit(
+    namespace: &Meta,
+    account: &ServiceAccount,
+    origin: &'static str,
+    association: Arc<Association>,
+) -> Look {
+    let Some(text) = namespace.annotations.get(ALLOWED_ROLES) else {
+        return Look::Is(association);
+    };
+    let by = "its namespace's annotation credlet.dev/allowed-roles";
+    match AllowedRoles::parse(text) {
+        Ok(allowed) => match allowed.check(&association) {
+            Ok(()) => Look::Is(association),
+            Err(beyond) => Look::Refused(Arc::new(Refused::beyond(account, beyond, by))),
+        },
+        Err(why) => Look::unusable(account, origin, format!("{by} is malformed: {why}")),
     }
 }
 
 impl Refused {
     /// For a role that `by` does not allow.
-    pub(super) fn beyond(account: &ServiceAccount, beyond: Beyond, by: &'static str) -> Self {
+    pub fn beyond(account: &ServiceAccount, beyond: Beyond, by: &'static str) -> Self {
         let role = match beyond {
             Beyond::Role(role) => Some(role),
             Beyond::Hidden => None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::Exchange;
+use crate::config::{Config, Exchange};
 use crate::model::{
     Association, Grant, Invalid, Means, RoleArn, Session, SessionName, SessionScope,
     check_session_tags,
@@ -46,6 +46,24 @@ impl Default for Defaults {
             means: Some(Means::Agent),
             audience: "sts.amazonaws.com".into(),
             scope: SessionScope::ServiceAccount,
+        }
+    }
+}
+
+impl From<&Config> for Defaults {
+    fn from(config: &Config) -> Self {
+        let audience: Arc<str> = config.web_identity_audience.as_str().into();
+        let means = match config.exchange {
+            Exchange::AssumeRole => Some(Means::Agent),
+            Exchange::WebIdentity => Some(Means::WebIdentity {
+                audience: Arc::clone(&audience),
+            }),
+            Exchange::EksAuth => None,
+        };
+        Self {
+            means,
+            audience,
+            scope: config.session_scope,
         }
     }
 }

@@ -2,24 +2,26 @@
 
 use std::process::ExitCode;
 
-use credlet::config::TrustPolicy;
+use credlet::cluster::sync;
+use credlet::config::sync::Sync;
 use credlet::config::tools::Command;
-use credlet::process;
-use credlet::tools::inject;
-use credlet::tools::trust_policy::{self, Answer};
+use credlet::process::{self, one_thread};
+use credlet::tools::{explain, inject, status, trust_policy};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os()) {
+        Ok(Command::Explain(config)) => process::told(one_thread().block_on(explain::run(&config))),
         Ok(Command::Inject(config)) => process::end(inject::run(&config)),
-        Ok(Command::TrustPolicy(config)) => trust_policy(&config),
+        Ok(Command::Status(config)) => process::told(one_thread().block_on(status::run(&config))),
+        Ok(Command::Sync(config)) => process::end(mirror(*config)),
+        Ok(Command::TrustPolicy(config)) => {
+            process::told(one_thread().block_on(trust_policy::run(&config)))
+        }
         Err(error) => process::answer(&error),
     }
 }
 
-fn trust_policy(config: &TrustPolicy) -> ExitCode {
-    match process::one_thread().block_on(trust_policy::run(config)) {
-        Ok(Answer::Has) => ExitCode::SUCCESS,
-        Ok(Answer::HasNot) => ExitCode::FAILURE,
-        Err(error) => process::end(Err(error)),
-    }
+fn mirror(config: Sync) -> Result<(), sync::Error> {
+    process::serve(config.log);
+    one_thread().block_on(sync::run(config))
 }

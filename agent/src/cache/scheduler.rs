@@ -13,12 +13,12 @@ use super::{Error, FETCH_TIMEOUT, Fetch, Patience, Shared, State};
 use crate::clock::Moment;
 
 /// How many fetches may be young; others wait in the order in which they were
-/// asked for.
-const YOUNG_AT_ONCE: usize = 32;
+/// asked for. Each of them is some 50 KiB, buffers of its connection included.
+const YOUNG_AT_ONCE: usize = 16;
 
 /// How long a fetch is young. One that takes longer holds up nobody, so that a
 /// hundred that hang let the next one start within a request's time.
-const YOUNG: Duration = Duration::from_millis(250);
+const YOUNG: Duration = Duration::from_millis(100);
 
 /// How often wall time is looked at when nothing else happens: a machine that
 /// was suspended, or whose clock was set, is behind by this at most.

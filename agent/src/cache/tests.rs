@@ -335,9 +335,9 @@ async fn fetches_are_bounded_and_all_get_their_turn() {
         cache.prefetch(key);
         advance(Duration::from_micros(1)).await;
     }
-    sleep(Duration::from_millis(450)).await;
+    sleep(Duration::from_millis(750)).await;
     assert!(keys.iter().all(|key| cache.peek(key).is_some()));
-    assert_eq!(script.told().most_at_once, 32);
+    assert_eq!(script.told().most_at_once, 16);
     let order: Vec<_> = script.told().calls.iter().map(|call| call.0).collect();
     assert_eq!(order, keys, "in the order in which they were asked for");
 }
@@ -362,16 +362,27 @@ async fn a_summary_tells_how_an_entry_stands() {
     script.does("a", Does::AnswerAfter(Duration::from_millis(1)));
     let cache = start(&script);
     let stands = || cache.summaries()[0].state;
+    let next = || {
+        let now = cache.shared.now().wall;
+        let next = cache.summaries()[0].next_at;
+        next.map(|at| at.duration_since(now).expect("it is to come"))
+    };
     cache.prefetch(&"a");
-    assert_eq!(stands(), State::Pending);
+    assert_eq!((stands(), next()), (State::Pending, None));
     sleep(MINUTE).await;
     assert_eq!(stands(), State::Fresh);
+    assert!(next().is_some_and(|left| left > 28 * MINUTE && left < 30 * MINUTE));
     script.does("a", Does::Refuse);
     sleep(30 * MINUTE).await;
     assert_eq!(stands(), State::Stale);
+    let failing = cache.summaries().remove(0).failure.expect("it failed");
+    assert_eq!(failing.why, "refused");
+    assert!((2..=9).contains(&failing.in_a_row), "{failing:?}");
+    assert!(next().is_some_and(|left| left <= Duration::from_secs(30)));
     sleep(30 * MINUTE).await;
     assert_eq!(stands(), State::Failed);
     script.does("a", Does::Answer);
     sleep(MINUTE).await;
     assert_eq!(stands(), State::Fresh);
+    assert_eq!(cache.summaries()[0].failure, None);
 }

@@ -53,6 +53,8 @@ impl Default for Terms {
 /// What a candidate is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
+    /// It has not been able to look yet.
+    Unknown,
     /// Another leads, or nobody.
     Follows,
     /// It leads until then, if not longer.
@@ -67,8 +69,16 @@ impl Lead {
     /// Whether it does, at this moment.
     pub fn leads(&self) -> bool {
         match *self.0.borrow() {
-            Place::Follows => false,
+            Place::Unknown | Place::Follows => false,
             Place::Leads(until) => Instant::now() < until,
+        }
+    }
+
+    /// Whether it knows who does: the API server has answered once.
+    pub fn has_looked(&self) -> bool {
+        match *self.0.borrow() {
+            Place::Unknown => false,
+            Place::Follows | Place::Leads(_) => true,
         }
     }
 
@@ -86,7 +96,7 @@ impl Lead {
         loop {
             let until = match *self.0.borrow_and_update() {
                 Place::Leads(until) if Instant::now() < until => until,
-                Place::Leads(_) | Place::Follows => return,
+                Place::Leads(_) | Place::Unknown | Place::Follows => return,
             };
             tokio::select! {
                 () = sleep_until(until) => {}
@@ -130,7 +140,7 @@ enum Told {
 impl<S: Store> Candidate<S> {
     /// A candidate by the name `me`, which no other may ever have had.
     pub fn new(store: S, me: &str, terms: Terms, clock: Clock) -> (Self, Lead) {
-        let (place, seen) = watch::channel(Place::Follows);
+        let (place, seen) = watch::channel(Place::Unknown);
         let candidate = Self {
             store,
             election: Election::new(me, terms),
@@ -169,6 +179,7 @@ impl<S: Store> Candidate<S> {
         };
         let place = match self.election.leads_until(Instant::now()) {
             Some(until) => Place::Leads(until),
+            None if told == Told::Fails && !self.has_looked() => Place::Unknown,
             None => Place::Follows,
         };
         let leads = matches!(place, Place::Leads(_));
@@ -183,6 +194,10 @@ impl<S: Store> Candidate<S> {
             (Told::Nothing | Told::Fails, _) => {}
         }
         self.told = told;
+    }
+
+    fn has_looked(&self) -> bool {
+        *self.place.borrow() != Place::Unknown
     }
 
     async fn try_once(&mut self) -> Result<Told, Failure> {

@@ -37,9 +37,18 @@ pub(super) enum Verb {
     /// Serve AWS credentials to the pod that this is a container of
     #[command(disable_help_flag = true)]
     Sidecar(Others),
+    /// Say why a pod has the credentials that it has, or none
+    #[command(disable_help_flag = true)]
+    Explain(Others),
+    /// Show how an agent stands: its sources, and each account's session
+    #[command(disable_help_flag = true)]
+    Status(Others),
     /// Print, check or mend the trust policy of a role
     #[command(disable_help_flag = true)]
     TrustPolicy(Others),
+    /// Mirror associations that are declared elsewhere into the cluster
+    #[command(disable_help_flag = true)]
+    Sync(Others),
     /// Print the version
     Version,
 }
@@ -261,7 +270,7 @@ fn host(text: &str) -> Result<IpAddr, String> {
     Ok(address)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<jiff::SignedDuration>();
     let duration = duration.map(Duration::try_from);
     let Ok(Ok(duration)) = duration else {

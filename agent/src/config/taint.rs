@@ -1,12 +1,21 @@
 //! The key of a node's taint.
 
+use super::{Error, usage};
+
 /// A legal one: a name, after the DNS name of whose it is, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaintKey(String);
 
 impl TaintKey {
+    /// An empty variable of the environment is as none.
+    pub(super) fn given(given: Option<String>) -> Result<Option<Self>, Error> {
+        let given = given.filter(|given| !given.is_empty());
+        let key = given.map(|given| Self::parse(&given)).transpose();
+        key.map_err(|why| usage("--startup-taint", &format!("is {why}")))
+    }
+
     /// As Kubernetes takes it (`IsQualifiedName` in k8s.io/apimachinery).
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let wrong =
             || Err("not the key of a taint, such as credlet.dev/agent-not-ready".to_owned());
         let name = match text.split_once('/') {

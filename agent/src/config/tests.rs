@@ -314,6 +314,7 @@ fn the_command_lines_of_other_programs_are_left_to_them_whole() {
     for (line, program) in [
         ("sidecar --setup --help", Program::Sidecar),
         ("trust-policy fargate --cluster c", Program::Tools),
+        ("explain pod shop/cart-0", Program::Tools),
     ] {
         assert!(matches!(parse(line), Ok(Command::Other(other)) if other == program));
     }

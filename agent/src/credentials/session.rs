@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Key;
 use crate::aws::{Failure, Fault};
+use crate::config::Config;
 use crate::model::{Field, Grant, Part, Session, SessionName, is_in_session_names};
 
 #[cfg(test)]
@@ -39,10 +40,23 @@ pub struct Sessions {
     pub tags: BTreeMap<String, String>,
 }
 
+impl From<&Config> for Sessions {
+    fn from(config: &Config) -> Self {
+        Self {
+            cluster_name: config.cluster_name.as_deref().map(Arc::from),
+            node: config.node_name.as_str().into(),
+            duration: config.session_duration,
+            name: config.session_name.clone(),
+            source_identity: config.source_identity.clone(),
+            tags: config.session_tags.clone(),
+        }
+    }
+}
+
 impl Sessions {
     /// Depends on nothing but the account, where the template does not, so that
     /// `CloudTrail` and policies see one name over restarts and nodes.
-    pub(super) fn name(&self, key: &Key, grant: &Grant) -> String {
+    pub fn name(&self, key: &Key, grant: &Grant) -> String {
         match grant.name.as_ref().or(self.name.as_ref()) {
             Some(name) => self.render(name, key),
             // A namespace has no dot, so no two accounts share one.
@@ -54,17 +68,19 @@ impl Sessions {
         }
     }
 
-    pub(super) fn source_identity(&self, key: &Key) -> Option<String> {
+    /// What `CloudTrail` shows through all later roles, if anything.
+    pub fn source_identity(&self, key: &Key) -> Option<String> {
         let template = self.source_identity.as_ref()?;
         Some(self.render(template, key))
     }
 
-    pub(super) fn duration(&self, grant: &Grant) -> Duration {
+    /// How long such a session is asked for.
+    pub fn duration(&self, grant: &Grant) -> Duration {
         grant.duration.unwrap_or(self.duration)
     }
 
     /// As EKS names them, then the grant's own and the agent's, if STS takes as many.
-    pub(super) fn tags<'a>(
+    pub fn tags<'a>(
         &'a self,
         key: &'a Key,
         grant: &'a Grant,

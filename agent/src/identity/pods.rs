@@ -45,6 +45,13 @@ pub struct Report {
     pub as_of: Option<SystemTime>,
 }
 
+impl Report {
+    /// Who this is, once it is found to be the caller.
+    pub fn caller(&self) -> Result<Caller, Flaw> {
+        Caller::of(self)
+    }
+}
+
 /// Whose addresses a pod has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {

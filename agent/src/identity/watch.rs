@@ -39,6 +39,7 @@ pub(super) async fn run(
     let place = Place {
         path: "/api/v1/pods".to_owned(),
         fields: Some(format!("spec.nodeName={node}")),
+        labels: None,
         view: View::Whole,
     };
     let writer = Writer {

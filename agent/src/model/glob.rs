@@ -1,5 +1,6 @@
 //! Patterns of names: text, and `*` for any text.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// A pattern. It covers a whole text, never a part of one.
@@ -27,6 +28,12 @@ pub enum Invalid {
     /// It has what no name and no ARN has.
     #[error("a pattern with more than letters, digits, `*` and `:/_+=,.@-`")]
     Letters,
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("*"))
+    }
 }
 
 impl Glob {

@@ -15,15 +15,13 @@ use crate::associations::spec::Defaults;
 use crate::aws::SdkConfig;
 use crate::broker::{Broker, Lent};
 use crate::clock::Clock;
-use crate::config::{AssociationSource, Config, Exchange};
+use crate::config::{AssociationSource, Config};
 use crate::credentials::Vault;
 use crate::credentials::eks_auth::{AUDIENCE, EksAuth};
 use crate::credentials::exchanges::Exchanges;
-use crate::credentials::session::Sessions;
 use crate::credentials::sts::Sts;
 use crate::events::{self, Notices};
 use crate::identity::{self, Identity, lending, tokens, watch};
-use crate::model::Means;
 
 /// What answers callers, and its parts for those who look at them.
 pub(super) struct Rooms {
@@ -102,7 +100,7 @@ impl Rooms {
 
         let sources = Sources::open(
             config,
-            &defaults(config),
+            &Defaults::from(config),
             &client,
             &aws,
             clock,
@@ -137,23 +135,6 @@ impl Rooms {
     }
 }
 
-/// What holds for associations that name a role and do not say how it is had.
-fn defaults(config: &Config) -> Defaults {
-    let audience: Arc<str> = config.web_identity_audience.as_str().into();
-    let means = match config.exchange {
-        Exchange::AssumeRole => Some(Means::Agent),
-        Exchange::WebIdentity => Some(Means::WebIdentity {
-            audience: Arc::clone(&audience),
-        }),
-        Exchange::EksAuth => None,
-    };
-    Defaults {
-        means,
-        audience,
-        scope: config.session_scope,
-    }
-}
-
 /// Of the tokens that AWS may have to be shown.
 fn lent_audiences(config: &Config) -> Vec<Arc<str>> {
     let asks_eks = |source: &AssociationSource| match source {
@@ -178,18 +159,10 @@ fn exchanges(
     counters: &Counters,
 ) -> Exchanges {
     let tokens = Arc::new(Lent::new(identity.clone()));
-    let sessions = Sessions {
-        cluster_name: config.cluster_name.as_deref().map(Arc::from),
-        node: config.node_name.as_str().into(),
-        duration: config.session_duration,
-        name: config.session_name.clone(),
-        source_identity: config.source_identity.clone(),
-        tags: config.session_tags.clone(),
-    };
     let metrics = || counters.aws.clone();
     let lent = || Arc::clone(&tokens) as _;
     let eks_auth = config.cluster_name.as_deref();
     let eks_auth = eks_auth.map(|cluster| EksAuth::new(aws, cluster, lent(), metrics()));
-    let sts = Sts::new(aws, config.sts_endpoints, sessions, lent(), metrics());
+    let sts = Sts::new(aws, config.sts_endpoints, config.into(), lent(), metrics());
     Exchanges::new(sts, eks_auth)
 }

@@ -38,6 +38,13 @@ impl Looks {
         let rooms = &*self.rooms;
         let now = rooms.clock.moment(Instant::now());
         let ago = |age: Duration| date(now.wall - age);
+        let sources = sources(rooms.broker.sources(now));
+        let accounts = accounts(
+            rooms.broker.accounts(),
+            rooms.vault.entries(),
+            &sources,
+            now,
+        );
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
@@ -50,8 +57,8 @@ impl Looks {
                 heard_at: rooms.identity.watch_age().map(ago),
                 keys_at: rooms.identity.keys_age().map(ago),
             },
-            sources: sources(rooms.broker.sources(now)),
-            accounts: accounts(rooms.broker.accounts(), rooms.vault.entries(), now),
+            sources,
+            accounts,
         }
     }
 
@@ -94,7 +101,12 @@ fn sources(all: Vec<(&'static str, Health)>) -> Vec<Source> {
     all.into_iter().map(source).collect()
 }
 
-fn accounts(all: Vec<broker::Account>, entries: Vec<Entry>, now: Moment) -> Vec<Account> {
+fn accounts(
+    all: Vec<broker::Account>,
+    entries: Vec<Entry>,
+    sources: &[Source],
+    now: Moment,
+) -> Vec<Account> {
     let entries = entries.into_iter().map(|entry| (entry.key.clone(), entry));
     let entries: HashMap<Key, Entry> = entries.collect();
     let account = |account: broker::Account| {
@@ -109,12 +121,18 @@ fn accounts(all: Vec<broker::Account>, entries: Vec<Entry>, now: Moment) -> Vec<
             }
         };
         let entry = account.key.as_ref().and_then(|key| entries.get(key));
-        row(&account, entry.or_else(of_same), now)
+        let source = sources.iter().find(|it| Some(&*it.name) == account.source);
+        row(&account, entry.or_else(of_same), source, now)
     };
     all.into_iter().map(account).collect()
 }
 
-fn row(account: &broker::Account, entry: Option<&Entry>, now: Moment) -> Account {
+fn row(
+    account: &broker::Account,
+    entry: Option<&Entry>,
+    source: Option<&Source>,
+    now: Moment,
+) -> Account {
     let association = match &account.known {
         Known::Is(association) => Some(association),
         Known::None | Known::Refused(_) => None,
@@ -128,7 +146,7 @@ fn row(account: &broker::Account, entry: Option<&Entry>, now: Moment) -> Account
         namespace: service_account.namespace().to_owned(),
         service_account: service_account.name().to_owned(),
         pod: account.pod.as_ref().map(|pod| pod.name.to_string()),
-        state: state(&account.known, entry),
+        state: state(&account.known, entry, source),
         source: account.source.map(str::to_owned),
         role: grant.map(|grant| grant.final_role().to_string()),
         via_role: grant.and_then(|grant| {
@@ -140,7 +158,7 @@ fn row(account: &broker::Account, entry: Option<&Entry>, now: Moment) -> Account
         refreshed_at: entry.and_then(|entry| entry.issued_at).map(date),
         next_at: entry.and_then(|entry| entry.next_at).map(date),
         expires_at: entry.and_then(|entry| entry.expires_at).map(date),
-        trouble: trouble(&account.known, entry, now),
+        trouble: trouble(&account.known, entry, source, now),
         users: account.pods.len(),
         pods: {
             let names = account.pods.iter().take(MOST_NAMES);
@@ -159,11 +177,18 @@ fn exchange(association: &Association) -> Exchange {
     }
 }
 
-fn state(known: &Known, entry: Option<&Entry>) -> State {
+fn state(known: &Known, entry: Option<&Entry>, source: Option<&Source>) -> State {
     match (known, entry) {
         (Known::None, _) => State::NoRole,
         (Known::Refused(_), _) => State::Refused,
-        (Known::Unknown, None) => State::Unknown,
+        (Known::Unknown, None) => match source.map(|it| it.state) {
+            // That there is none is believed for seconds, and asked for again
+            // when a pod asks.
+            Some(SourceState::Good) => State::NoRole,
+            Some(SourceState::Absent | SourceState::Waiting | SourceState::Failing) | None => {
+                State::Unknown
+            }
+        },
         (Known::Is(_), None) => State::Pending,
         (Known::Is(_) | Known::Unknown, Some(entry)) => match entry.state {
             cache::State::Pending => State::Pending,
@@ -178,13 +203,21 @@ fn state(known: &Known, entry: Option<&Entry>) -> State {
     }
 }
 
-fn trouble(known: &Known, entry: Option<&Entry>, now: Moment) -> Option<Trouble> {
-    if let Known::Refused(why) = known {
-        return Some(Trouble {
-            message: why.to_string(),
-            at: None,
-            attempts: 0,
-        });
+fn trouble(
+    known: &Known,
+    entry: Option<&Entry>,
+    source: Option<&Source>,
+    now: Moment,
+) -> Option<Trouble> {
+    let plain = |message: String| Trouble {
+        message,
+        at: None,
+        attempts: 0,
+    };
+    match (known, entry) {
+        (Known::Refused(why), _) => return Some(plain(why.to_string())),
+        (Known::Unknown, None) => return source?.error.clone().map(plain),
+        (Known::Is(_) | Known::None, _) | (Known::Unknown, Some(_)) => {}
     }
     let Failing {
         why,

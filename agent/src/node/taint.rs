@@ -70,6 +70,7 @@ pub(super) async fn remove(
     let place = Place {
         path: "/api/v1/nodes".to_owned(),
         fields: Some(format!("metadata.name={node}")),
+        labels: None,
         view: View::Whole,
     };
     let follow = Follow::new(client.clone(), place, Limits::default(), seen);

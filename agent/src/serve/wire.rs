@@ -222,6 +222,11 @@ impl Refusal {
         }
     }
 
+    /// As it stands in the body.
+    pub(super) fn message(&self) -> String {
+        format!("{self}{}", self.advice())
+    }
+
     /// What the caller can do about it, where that is not plain from the error.
     fn advice(&self) -> &'static str {
         match self {
@@ -283,10 +288,7 @@ pub(super) fn credentials(credentials: &Credentials) -> Response<Full<Bytes>> {
 /// The refusal as every SDK can read it.
 pub(super) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
     let (status, reason) = refusal.verdict();
-    let (code, message) = (
-        format!("{reason:?}"),
-        format!("{refusal}{}", refusal.advice()),
-    );
+    let (code, message) = (format!("{reason:?}"), refusal.message());
     let body = serde_json::to_vec(&Failure {
         code: &code,
         message: &message,

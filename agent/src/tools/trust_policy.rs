@@ -9,6 +9,7 @@ use self::wish::Wish;
 use crate::aws::{Failure, NoRegion};
 use crate::config::{Consent, Output, Role, Task, TrustPolicy};
 use crate::model::RoleArn;
+use crate::process::Verdict;
 
 mod amend;
 mod difference;
@@ -22,15 +23,6 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod wish;
-
-/// Whether a role has its trust policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It has, or none was asked about.
-    Has,
-    /// Something is missing, wrong or cannot be judged; it has been said.
-    HasNot,
-}
 
 /// Why there is no answer. Each says what was not written, where anything could have been.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -102,13 +94,13 @@ pub enum Error {
 }
 
 /// Does what the command line asks for, and says on standard output what came of it.
-pub async fn run(config: &TrustPolicy) -> Result<Answer, Error> {
+pub async fn run(config: &TrustPolicy) -> Result<Verdict, Error> {
     let wish = Wish::of(&config.trust);
     let output = config.output;
     match &config.task {
         Task::Print => {
             say(&wish.document().to_string());
-            Ok(Answer::Has)
+            Ok(Verdict::Well)
         }
         Task::Check(role) => {
             let iam = connect(&wish, role).await?;
@@ -140,7 +132,7 @@ async fn create(
     role: &Role,
     consent: Consent,
     output: Output,
-) -> Result<Answer, Error> {
+) -> Result<Verdict, Error> {
     let iam = connect(wish, role).await?;
     let given = role.arn.as_ref().map(|arn| arn.account_id().to_owned());
     let wanted: Vec<&String> = wish.account.iter().chain(&given).collect();
@@ -174,7 +166,7 @@ async fn update(
     role: &Role,
     consent: Consent,
     output: Output,
-) -> Result<Answer, Error> {
+) -> Result<Verdict, Error> {
     let iam = connect(wish, role).await?;
     let Found { arn, document } = existing(&iam, role).await?;
     check_account(wish.account.iter().collect(), arn.account_id())?;
@@ -294,11 +286,11 @@ fn tell(
     }
 }
 
-fn answer(all: &[findings::Finding]) -> Answer {
+fn answer(all: &[findings::Finding]) -> Verdict {
     if findings::are_ok(all) {
-        Answer::Has
+        Verdict::Well
     } else {
-        Answer::HasNot
+        Verdict::Amiss
     }
 }
 

@@ -4,7 +4,8 @@
 {{- $namespace := .root.Release.Namespace -}}
 {{- $text
   | replace "namespace: credlet" (printf "namespace: %s" $namespace)
-  | replace "system:serviceaccount:credlet:" (printf "system:serviceaccount:%s:" $namespace) -}}
+  | replace "system:serviceaccount:credlet:" (printf "system:serviceaccount:%s:" $namespace)
+  | replace "credlet.dev/agent-not-ready" .root.Values.agent.startupTaint -}}
 {{- end -}}
 
 {{- define "credlet.image" -}}
@@ -24,4 +25,5 @@
 requestTokens: {name: CREDLET_REQUEST_TOKENS, value: "true"}
 associationStatus: {name: CREDLET_ASSOCIATION_STATUS, value: "on"}
 imds: {name: CREDLET_IMDS, value: node}
+startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint }}}
 {{- end -}}

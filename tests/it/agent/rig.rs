@@ -10,6 +10,7 @@ use credlet::clock::Clock;
 use credlet::config::Command;
 use credlet::identity::watch;
 use credlet::node::{self, Agent, Outside};
+use credlet::status::{Account, State, Status};
 use credlet_tests::client::{self, Answer};
 use credlet_tests::fake_aws::{CLUSTER, FakeAws, REGION};
 use credlet_tests::fake_kube::{FakeKube, Fault, NODE, Verb};
@@ -28,7 +29,8 @@ pub(crate) struct Rig {
     /// The front door.
     pub(crate) door: SocketAddr,
     probes: SocketAddr,
-    metrics: SocketAddr,
+    /// Metrics, status and page.
+    pub(crate) metrics: SocketAddr,
     stop: oneshot::Sender<()>,
     agent: JoinHandle<Result<(), node::Error>>,
     folder: TempDir,
@@ -130,6 +132,32 @@ impl Rig {
     pub(crate) async fn metrics(&self) -> String {
         let answer = client::get(Ipv4Addr::LOCALHOST.into(), self.metrics, "/metrics").await;
         answer.text()
+    }
+
+    /// What the agent tells of itself to people.
+    pub(crate) async fn status(&self) -> Status {
+        let answer = client::get(Ipv4Addr::LOCALHOST.into(), self.metrics, "/status").await;
+        serde_json::from_slice(&answer.body).expect("a status")
+    }
+
+    /// Waits until one account stands so.
+    pub(crate) async fn stands(&self, account: &str, state: State) -> Account {
+        let comes = async {
+            loop {
+                let all = self.status().await.accounts.into_iter();
+                let mut found = all.filter(|it| it.service_account == account && it.state == state);
+                if let Some(found) = found.next() {
+                    return found;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let comes = timeout(PATIENCE, comes).await.ok();
+        let Some(found) = comes else {
+            let accounts = self.status().await.accounts;
+            panic!("{account} never stood so: {accounts:?}");
+        };
+        found
     }
 
     /// Waits for a line of the metrics, with any value if it names none.

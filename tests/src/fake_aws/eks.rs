@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use hyper::{StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::{Answer, CLUSTER, Call, Reply};
+use super::{Answer, CLUSTER, Call, FakeAws, Reply};
 
 /// An association as an operator would create it, with EKS's field names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,29 @@ pub struct Describe {
     pub signer: String,
 }
 
+impl FakeAws {
+    /// Changes the association of a service account, which keeps its id.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn amend(&self, namespace: &str, name: &str, entry: Entry) {
+        let is_there = self.state.lock().table.amend(namespace, name, entry);
+        assert!(is_there, "{namespace}/{name} has no association");
+    }
+}
+
+impl FakeAws {
+    /// Leaves an association out of all lists from now on, as AWS leaves one out
+    /// that moves between the pages.
+    pub fn mislay(&self, namespace: &str, name: &str) {
+        let mut inner = self.state.lock();
+        let rows = inner.table.rows.iter_mut();
+        for row in rows.filter(|row| row.namespace == namespace && row.name == name) {
+            row.mislaid = true;
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Table {
     rows: Vec<Row>,
@@ -70,6 +93,7 @@ struct Row {
     namespace: String,
     name: String,
     entry: Entry,
+    mislaid: bool,
 }
 
 impl Table {
@@ -80,7 +104,15 @@ impl Table {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             entry,
+            mislaid: false,
         });
+    }
+
+    /// As `UpdatePodIdentityAssociation` does: its id stays. Whether there is one.
+    pub(super) fn amend(&mut self, namespace: &str, name: &str, entry: Entry) -> bool {
+        let is_its = |row: &&mut Row| row.namespace == namespace && row.name == name;
+        let row = self.rows.iter_mut().find(is_its);
+        row.map(|row| row.entry = entry).is_some()
     }
 
     pub(super) fn remove(&mut self, namespace: &str, name: &str) {
@@ -106,7 +138,8 @@ impl Table {
     /// The page that the token names, and the token of the next one.
     fn page(&self, list: &List) -> (Vec<&Row>, Option<String>) {
         let fits = |row: &&Row| {
-            (list.namespace.is_empty() || row.namespace == list.namespace)
+            !row.mislaid
+                && (list.namespace.is_empty() || row.namespace == list.namespace)
                 && (list.service_account.is_empty() || row.name == list.service_account)
         };
         let mut rows: Vec<&Row> = self.rows.iter().filter(fits).collect();

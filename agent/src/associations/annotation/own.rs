@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Annotations, NAME};
 use crate::apiserver::Survey;
+use crate::associations::spec::Defaults;
 use crate::associations::watched::{Declared, Look, objects};
 use crate::config::Presence;
 use crate::model::{Association, Grant, Means, OwnRole};
@@ -36,21 +37,10 @@ impl Declared for OwnRoles {
         if let Err(look) = on {
             return look;
         }
-        let role = match own.text().parse() {
-            Ok(role) => role,
-            Err(invalid) => {
-                let why = format!("the pod's annotation {}: {invalid}", OwnRole::ANNOTATION);
-                return Look::unusable(account, NAME, why);
-            }
-        };
-        let means = Means::WebIdentity {
-            audience: Arc::clone(&defaults.audience),
-        };
-        let grant = Grant {
-            means,
-            ..Grant::of(role)
-        };
-        namespaces.guard(account, NAME, Arc::new(Association::Role(grant)))
+        match named(own, defaults) {
+            Ok(association) => namespaces.guard(account, NAME, Arc::new(association)),
+            Err(why) => Look::unusable(account, NAME, why),
+        }
     }
 
     fn want(&self, own: &OwnRole) {
@@ -63,4 +53,17 @@ impl Declared for OwnRoles {
     fn survey(&self) -> (Vec<Survey>, Presence) {
         self.0.survey()
     }
+}
+
+/// What a pod names for itself, or why it cannot be used.
+pub fn named(own: &OwnRole, defaults: &Defaults) -> Result<Association, String> {
+    let role = own.text().parse();
+    let wrong = |invalid| format!("the pod's annotation {}: {invalid}", OwnRole::ANNOTATION);
+    let means = Means::WebIdentity {
+        audience: Arc::clone(&defaults.audience),
+    };
+    Ok(Association::Role(Grant {
+        means,
+        ..Grant::of(role.map_err(wrong)?)
+    }))
 }

@@ -30,18 +30,35 @@ impl Pattern {
     fn rank(&self) -> (Rank, Rank) {
         (self.namespace.rank(), self.name.rank())
     }
+
+    fn fits(&self, account: &ServiceAccount) -> bool {
+        self.namespace.matches(account.namespace()) && self.name.matches(account.name())
+    }
 }
 
 impl Table {
     /// The account's own entry, else that of the most specific pattern.
     pub fn get(&self, account: &ServiceAccount) -> Option<&Arc<Association>> {
-        let fits = |pattern: &Pattern| {
-            pattern.namespace.matches(account.namespace()) && pattern.name.matches(account.name())
-        };
         self.exact.get(account).or_else(|| {
-            let first = self.patterns.iter().find(|(pattern, _)| fits(pattern));
+            let first = self.patterns.iter().find(|(it, _)| it.fits(account));
             first.map(|(_, association)| association)
         })
+    }
+
+    /// All entries that are for the account, as a person would name them; the
+    /// first counts.
+    pub fn matching<'a>(
+        &'a self,
+        account: &'a ServiceAccount,
+    ) -> impl Iterator<Item = (String, &'a Arc<Association>)> {
+        let exact = self.exact.get(account);
+        let exact = exact.map(|association| (account.to_string(), association));
+        let fits = self.patterns.iter().filter(|(it, _)| it.fits(account));
+        let fits = fits.map(|(it, association)| {
+            let Pattern { namespace, name } = it;
+            (format!("{namespace}/{name}"), association)
+        });
+        exact.into_iter().chain(fits)
     }
 
     /// How many entries there are.

@@ -13,9 +13,8 @@ fn parse(args: &str) -> Result<TrustPolicy, String> {
         .chain(args.split(' '));
     match Command::parse(words.map(OsString::from)) {
         Ok(Command::TrustPolicy(config)) => Ok(*config),
-        Ok(other) => panic!("another verb: {other:?}"),
         Err(Error::Usage(line)) => Err(line),
-        Err(Error::Help(text)) => panic!("{text}"),
+        other => panic!("neither a task nor a refusal: {other:?}"),
     }
 }
 

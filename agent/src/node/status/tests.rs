@@ -67,7 +67,18 @@ fn entry(association: Association, state: cache::State, patience: Option<Patienc
 }
 
 fn row_of(known: Known, entries: Vec<Entry>) -> Account {
-    let mut rows = accounts(vec![account(known)], entries, now());
+    row_where(known, entries, SourceState::Good)
+}
+
+fn row_where(known: Known, entries: Vec<Entry>, state: SourceState) -> Account {
+    let source = Source {
+        name: "crd".to_owned(),
+        state,
+        known: 1,
+        heard_at: None,
+        error: matches!(state, SourceState::Failing).then(|| "no answer".to_owned()),
+    };
+    let mut rows = accounts(vec![account(known)], entries, &[source], now());
     assert_eq!(rows.len(), 1);
     rows.remove(0)
 }
@@ -121,12 +132,21 @@ fn each_way_to_stand_has_a_state_of_its_own() {
         (is(), of(Pending, None), State::Pending),
         (is(), vec![], State::Pending),
         (Known::None, vec![], State::NoRole),
-        (Known::Unknown, vec![], State::Unknown),
+        (Known::Unknown, vec![], State::NoRole),
         (Known::Unknown, of(Fresh, None), State::Fresh),
     ] {
         let row = row_of(known.clone(), entries);
         assert_eq!(row.state, state, "{known:?}");
     }
+}
+
+#[test]
+fn while_a_source_does_not_say_it_is_not_known_whether_there_is_a_role() {
+    let row = row_where(Known::Unknown, vec![], SourceState::Waiting);
+    assert_eq!((row.state, row.trouble), (State::Unknown, None));
+    let row = row_where(Known::Unknown, vec![], SourceState::Failing);
+    assert_eq!(row.state, State::Unknown);
+    assert_eq!(row.trouble.expect("why").message, "no answer");
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! How soon the agents of many nodes know of a change in EKS.
