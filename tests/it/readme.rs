@@ -117,7 +117,7 @@ fn every_flag_that_a_page_names_anywhere_exists() {
     let known: String = helps().into_iter().map(|(_, text)| text).collect();
     for (page, text) in pages() {
         // Those of others' command lines stand in lines with their names.
-        let others = ["aws ", "kubectl ", "helm ", "eksctl "];
+        let others = ["aws ", "kubectl ", "helm ", "eksctl ", "kubelet's "];
         let is_ours = |line: &&str| !others.iter().any(|other| line.contains(other));
         // And in the first column of a table of theirs beside ours.
         let beside = page.contains("moving-from");

@@ -113,6 +113,7 @@ impl Browser {
     pub async fn go(&mut self, url: &str) {
         let answer = self.call("Page.navigate", json!({"url": url})).await;
         assert!(answer["errorText"].is_null(), "{url}: {answer}");
+        self.until("document.body !== null").await;
     }
 
     /// Has the system ask for light or dark pages.

@@ -355,9 +355,11 @@ async fn eks_reply(state: &State, uri: &hyper::Uri, signer: String) -> Reply {
     };
     let answer = wait(state.record(&call, &subject)).await;
     let is_over = |bucket: &mut limit::Bucket| !bucket.take();
-    let answer = match state.lock().limit.as_mut().is_some_and(is_over) {
-        true => Answer::Throttled,
-        false => answer,
+    let is_throttled = state.lock().limit.as_mut().is_some_and(is_over);
+    let answer = if is_throttled {
+        Answer::Throttled
+    } else {
+        answer
     };
     eks::reply(&call, answer, &state.lock().table)
 }

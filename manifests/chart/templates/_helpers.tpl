@@ -27,3 +27,29 @@ associationStatus: {name: CREDLET_ASSOCIATION_STATUS, value: "on"}
 imds: {name: CREDLET_IMDS, value: node}
 startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint }}}
 {{- end -}}
+
+{{/* What all of this release's pods have: the image, and news of changed settings. */}}
+{{- define "credlet.pod" -}}
+{{- $root := .root -}}
+{{- $template := .template -}}
+{{- $container := first $template.spec.containers -}}
+{{- $_ := set $container "image" (include "credlet.image" $root) -}}
+{{- $_ = set $container "imagePullPolicy" $root.Values.image.pullPolicy -}}
+{{- with $root.Values.image.pullSecrets -}}
+{{- $_ = set $template.spec "imagePullSecrets" . -}}
+{{- end -}}
+{{- $settings := dict "credlet.dev/settings" (include "credlet.settings" $root | sha256sum) -}}
+{{- $_ = set $template.metadata "annotations" (merge $settings .annotations) -}}
+{{- end -}}
+
+{{/* A component's Deployment. */}}
+{{- define "credlet.deployment" -}}
+{{- $_ := include "credlet.pod" (dict "root" .root "template" .object.spec.template "annotations" dict) -}}
+{{- $container := first .object.spec.template.spec.containers -}}
+{{- $_ = set .object.spec "replicas" .values.replicas -}}
+{{- $_ = set $container "resources" .values.resources -}}
+{{- if and (eq .object.metadata.name "credlet-sync") .root.Values.components.syncAck -}}
+{{- $_ = set $container "env" (append $container.env (dict "name" "CREDLET_SYNC_SOURCE" "value" "ack")) -}}
+{{- end -}}
+{{- toYaml .object -}}
+{{- end -}}
