@@ -9,10 +9,11 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use self::args::{Cli, NetsetupArgs, Others, RunArgs, Verb};
+pub use self::doctor::{Doctor, Proxy, Vantage};
 pub use self::error::Error;
 use self::error::usage;
 pub use self::exchange::{Annotated, Exchange, TokenRequests};
-pub use self::explain::Explain;
+pub use self::explain::{Ask, Explain};
 pub use self::imds::{Imds, ImdsPods, ImdsVersions, Passthrough, Place, Placement};
 pub use self::injection::Injection;
 pub use self::log::{Log, LogFormat, LogLevel};
@@ -27,6 +28,7 @@ use crate::model::{AllowedRoles, SessionName, SessionScope, StsEndpoints, check_
 
 mod args;
 mod deployed;
+mod doctor;
 mod error;
 mod exchange;
 mod explain;
@@ -45,6 +47,7 @@ mod taint;
 mod tests;
 pub mod tools;
 mod trust_policy;
+pub mod webhook;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -189,11 +192,13 @@ impl Command {
                 };
                 Ok(Self::Netsetup(hosts.network()?, action))
             }
-            Verb::Explain(Others { .. })
+            Verb::Doctor(Others { .. })
+            | Verb::Explain(Others { .. })
             | Verb::Inject(Others { .. })
             | Verb::Status(Others { .. })
             | Verb::Sync(Others { .. })
-            | Verb::TrustPolicy(Others { .. }) => Ok(Self::Other(Program::Tools)),
+            | Verb::TrustPolicy(Others { .. })
+            | Verb::Webhook(Others { .. }) => Ok(Self::Other(Program::Tools)),
             Verb::Sidecar(Others { .. }) => Ok(Self::Other(Program::Sidecar)),
             Verb::Version => Ok(Self::Version),
         }

@@ -43,6 +43,8 @@ pub enum Reason {
     BadAssociation,
     /// The session's tags and policy are more than STS takes.
     SessionTooLarge,
+    /// The pod has not been given the environment that its SDKs need.
+    NotInjected,
 }
 
 impl Reason {
@@ -54,6 +56,7 @@ impl Reason {
             Self::RoleNotAllowed => "RoleNotAllowed",
             Self::BadAssociation => "BadAssociation",
             Self::SessionTooLarge => "SessionTooLarge",
+            Self::NotInjected => "NotInjected",
         }
     }
 }

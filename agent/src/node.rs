@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::identity::watch::{self, Client};
 use crate::serve::{self, BindError, Door, Listeners, Metadata, Prefer};
 
+mod asked;
 mod counters;
 pub(crate) mod kernel;
 mod metrics;
@@ -197,8 +198,10 @@ impl Agent {
                 cluster: config.cluster_name.clone(),
                 started,
             };
+            let broker = Arc::clone(&rooms.broker);
             let metrics = Metrics::new(counters, rooms);
             let page = Page::new(config.status_access, Arc::new(move || looks.json()));
+            let page = page.asking(Arc::new(move |path: &str| asked::ask(&broker, path)));
             let desk = Desk::Metrics(Arc::new(move || metrics.render()), page);
             supervisor.spawn("metrics", ended(ops::run(listeners, desk)));
         }

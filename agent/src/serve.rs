@@ -29,6 +29,7 @@ mod wire;
 pub use doors::{Door, Kind};
 pub use guests::Limit;
 pub use imds::Metadata;
+pub(crate) use listen::close;
 pub use listen::{BindError, Ingress, Listeners, Prefer};
 pub use metrics::{DoorLabels, Metrics, RefusedLabels, RequestLabels};
 pub use told::Told;
@@ -146,7 +147,7 @@ async fn keep_door(listener: TcpListener, house: Arc<House>, leave: &Cancellatio
     listen::prefer_successor(&listener);
     let settled = tokio::time::sleep(house.limits.settle);
     admit_until(settled, &listener, &house, &mut visits).await;
-    match listen::close(listener) {
+    match close(listener) {
         Ok(queued) => queued
             .into_iter()
             .for_each(|stream| admit(stream, &house, &mut visits)),

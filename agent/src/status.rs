@@ -29,6 +29,22 @@ pub struct Status {
     pub accounts: Vec<Account>,
 }
 
+/// What an agent would answer a pod, but for the secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// The HTTP status.
+    pub status: u16,
+    /// The code of a refusal.
+    pub code: Option<String>,
+    /// The words of a refusal.
+    pub message: Option<String>,
+    /// The session that the credentials are of, as AWS names it.
+    pub session: Option<String>,
+    /// When they end.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// What must be so before pods are served well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,7 @@
 //!
 //! [`ensure`] brings the node to a [`Spec`] and says how it got there, [`keep()`]
 //! holds it there, [`remove`] takes away what they made, and [`exempt()`] says whom
-//! [`Captured`] addresses are not captured for. All act on the network
+//! [`Captured`] addresses are not captured for; [`inspect()`] only looks. All act on the network
 //! namespace of the calling thread. Several agents may do so at once.
 //!
 //! Who has an address, the kernel knows first: [`Paths`] says how it reaches an
@@ -10,7 +10,9 @@
 
 mod error;
 mod exempt;
+mod hops;
 mod ingress;
+mod inspect;
 mod keep;
 mod netlink;
 mod pace;
@@ -25,7 +27,9 @@ use plan::{Dummies, Observed};
 
 pub use error::Error;
 pub use exempt::exempt;
+pub use hops::take_with_hops;
 pub use ingress::ingress;
+pub use inspect::{Inspection, inspect};
 pub use keep::keep;
 pub use paths::{Backlog, Change, Changes, LinkEvent, Mac, Path, Paths, Port, Shown, StationEvent};
 pub use rule::{Family, Rule};

@@ -11,11 +11,14 @@ use serde_json::{Value, json};
 mod release;
 
 /// The switches, each with its component's folder.
-const COMPONENTS: [(&str, &str); 5] = [
+const COMPONENTS: [(&str, &str); 8] = [
     ("associationStatus", "association-status"),
     ("imds", "imds"),
+    ("mutatingPolicy", "mutating-policy"),
     ("requestTokens", "request-tokens"),
     ("startupTaint", "startup-taint"),
+    ("sync", "sync"),
+    ("syncAck", "sync-ack"),
     ("tokenReview", "token-review"),
 ];
 
@@ -64,20 +67,21 @@ fn charted(values: &Value) -> Objects {
     objects(&template("credlet", values).unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// What `kubectl apply -k` would apply with these components.
+/// What `kubectl apply -k manifests` would apply with these components in its list.
 fn kustomized(components: &[&str]) -> Objects {
-    let folder = tempfile::tempdir_in(root().join("target")).expect("a folder");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut copy = Command::new("cp");
+    let copied = run(copy.args(["-rd", "manifests"]).arg(folder.path()));
+    copied.expect("cp is there");
+    let file = folder.path().join("manifests/kustomization.yaml");
+    let mut kustomization = fs::read_to_string(&file).expect("it is copied");
     let paths = components.iter();
-    let paths = paths.map(|component| format!("../../manifests/components/{component}"));
-    let kustomization = json!({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["../../manifests"],
-        "components": paths.collect::<Vec<_>>(),
-    });
-    let file = folder.path().join("kustomization.yaml");
-    fs::write(file, kustomization.to_string()).expect("writable");
-    let text = run(Command::new("kubectl").arg("kustomize").arg(folder.path()));
+    let paths = paths.map(|component| format!("components/{component}"));
+    let paths = json!(paths.collect::<Vec<_>>());
+    kustomization += &["components: ", &paths.to_string(), "\n"].concat();
+    fs::write(file, kustomization).expect("writable");
+    let folder = folder.path().join("manifests");
+    let text = run(Command::new("kubectl").arg("kustomize").arg(folder));
     objects(&text.expect("kubectl is there, and the kustomization is good"))
 }
 
@@ -104,14 +108,14 @@ fn comparable(objects: Objects) -> Objects {
     let objects = objects
         .into_iter()
         .filter(|((kind, ..), _)| kind != "Namespace");
-    let compared = objects.map(|((kind, namespace, mut name), mut object)| {
+    let compared = objects.map(|((kind, mut namespace, mut name), mut object)| {
         match kind.as_str() {
             // kustomize adds a hash to the name, and Helm one to the pods.
             "ConfigMap" => {
                 "credlet".clone_into(&mut name);
                 object["metadata"]["name"] = json!(name);
             }
-            "DaemonSet" => {
+            "DaemonSet" | "Deployment" => {
                 let template = &mut object["spec"]["template"];
                 template["metadata"]["annotations"].take();
                 let container = &mut template["spec"]["containers"][0];
@@ -119,6 +123,14 @@ fn comparable(objects: Objects) -> Objects {
                 container["envFrom"][0]["configMapRef"]["name"] = json!("credlet");
                 let env = container["env"].as_array_mut().expect("a list");
                 env.sort_by_key(|setting| setting["name"].to_string());
+            }
+            // Those are the cluster's, which kustomize does not know of all of them.
+            kind if kind.contains("AdmissionPolicy") => {
+                namespace.clear();
+                object["metadata"]
+                    .as_object_mut()
+                    .expect("an object")
+                    .remove("namespace");
             }
             // They outlive a release.
             "CustomResourceDefinition" => drop(object["metadata"]["annotations"].take()),
@@ -135,7 +147,10 @@ fn assert_same(switches: &[(&str, &str)]) {
         .map(|(key, _)| ((*key).to_owned(), json!(true)))
         .collect();
     let folders: Vec<&str> = switches.iter().map(|(_, folder)| *folder).collect();
-    let chart = comparable(charted(&json!({"components": on})));
+    // As the kustomization has it; else the cluster's own version counts.
+    let version = json!({"apiVersion": "admissionregistration.k8s.io/v1beta1"});
+    let values = json!({"components": on, "mutatingPolicy": version});
+    let chart = comparable(charted(&values));
     let kustomization = comparable(kustomized(&folders));
     let keys = |objects: &Objects| objects.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(keys(&chart), keys(&kustomization), "{switches:?}");
@@ -148,7 +163,11 @@ fn assert_same(switches: &[(&str, &str)]) {
 fn the_chart_says_what_the_kustomization_says_with_each_component_and_with_all() {
     assert_same(&[]);
     for component in COMPONENTS {
-        assert_same(&[component]);
+        if component.0 == "syncAck" {
+            assert_same(&[("sync", "sync"), component]);
+        } else {
+            assert_same(&[component]);
+        }
     }
     assert_same(&COMPONENTS);
 }
@@ -315,6 +334,8 @@ fn what_cannot_be_meant_is_refused_by_name() {
         (json!({"clustername": "prod"}), "clustername"),
         (json!({"components": {"imdss": true}}), "imdss"),
         (json!({"components": {"imds": "yes"}}), "imds"),
+        (json!({"components": {"syncAck": true}}), "components.sync"),
+        (json!({"sync": {"replicas": 0}}), "replicas"),
         // Without a second agent on the node an update would drop requests.
         (json!({"agent": {"maxSurge": 0}}), "maxSurge"),
         (json!({"agent": {"maxSurge": "0%"}}), "maxSurge"),

@@ -4,11 +4,13 @@
 //! its own service account, and so under the RBAC of `manifests/` and no more.
 
 mod agent;
+mod agent_writes;
 mod chart;
 mod confirmation;
 mod control_plane;
 mod declarations;
 mod docs;
+mod doctor;
 mod events;
 mod explain;
 mod follower;
@@ -27,4 +29,5 @@ mod sync;
 mod tokens;
 mod vpc_cni;
 mod watch;
+mod webhook;
 mod wire;

@@ -33,6 +33,10 @@ pub(crate) const ASSOCIATION_STATUS: &str = "manifests/components/association-st
 
 /// What lets the agent take the start-up taint from its node.
 pub(crate) const STARTUP_TAINT: &str = "manifests/components/startup-taint";
+
+/// What keeps an agent to the pods of its node.
+pub(crate) const AGENT_WRITES: &str = "manifests/components/agent-writes";
+
 /// What mirrors associations of EKS's, and of ACK's.
 pub(crate) const SYNC: &str = "manifests/components/sync";
 /// As [`SYNC`].
@@ -55,8 +59,14 @@ const KINDS: [&str; 9] = [
 /// Applies what says who the agent is and what it may do.
 pub(crate) async fn apply(client: &Client, folder: &str) {
     let mut documents = documents(folder);
+    documents.retain(|document| KINDS.iter().any(|kind| document["kind"] == *kind));
     // What lies in a namespace comes after it.
     documents.sort_by_key(|document| KINDS.iter().position(|kind| document["kind"] == *kind));
+    apply_each(client, documents).await;
+}
+
+/// Applies these objects, in their order.
+pub(crate) async fn apply_each(client: &Client, documents: Vec<Value>) {
     for document in documents {
         let object: DynamicObject = serde_json::from_value(document).expect("a manifest");
         let types = object.types.as_ref().expect("a manifest has a kind");
@@ -134,9 +144,9 @@ pub(crate) async fn own_token(admin: &Client, account: &str) -> String {
     token.expect("an answer has one")
 }
 
-/// Those of the kinds above. Other kinds run the agent, which no cluster of
+/// All that there is in a folder; some of it runs the agent, which no cluster of
 /// these tests does.
-fn documents(folder: &str) -> Vec<Value> {
+pub(crate) fn documents(folder: &str) -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .join(folder);
@@ -154,6 +164,5 @@ fn documents(folder: &str) -> Vec<Value> {
             documents.extend(parsed.unwrap_or_else(|error| panic!("{}: {error}", path.display())));
         }
     }
-    documents.retain(|document| KINDS.iter().any(|kind| document["kind"] == *kind));
     documents
 }

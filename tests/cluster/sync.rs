@@ -121,6 +121,15 @@ impl Rig {
         Api::namespaced_with(self.admin.clone(), namespace, &resource)
     }
 
+    /// How many objects there are in all namespaces.
+    async fn count(&self) -> usize {
+        let kind = GroupVersionKind::gvk(GROUP, VERSION, "PodIdentityAssociation");
+        let resource = ApiResource::from_gvk_with_plural(&kind, NAMESPACED);
+        let all: Api<DynamicObject> = Api::all_with(self.admin.clone(), &resource);
+        let list = all.list_metadata(&ListParams::default()).await;
+        list.expect("a list").items.len()
+    }
+
     async fn list(&self, namespace: &str) -> Vec<DynamicObject> {
         let list = self.objects(namespace).list(&ListParams::default()).await;
         list.expect("a list").items

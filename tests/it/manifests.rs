@@ -5,13 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::admissionregistration::v1beta1::{
     MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, Namespace, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -26,9 +28,13 @@ const FOLDERS: &[&str] = &[
     "manifests/components/request-tokens",
     "manifests/components/association-status",
     "manifests/components/mutating-policy",
+    "manifests/components/webhook",
+    "manifests/components/evict-missed",
     "manifests/components/startup-taint",
+    "manifests/components/monitoring",
     "manifests/components/sync",
     "manifests/components/sync-ack",
+    "manifests/components/agent-writes",
 ];
 
 /// The components that have no manifest of their own and change others'; those of
@@ -52,6 +58,11 @@ fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
             ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
                 through::<CustomResourceDefinition>(&document)
             }
+            ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration") => {
+                through::<MutatingWebhookConfiguration>(&document)
+            }
+            ("v1", "Secret") => through::<Secret>(&document),
+            ("v1", "Service") => through::<Service>(&document),
             ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy") => {
                 through::<ValidatingAdmissionPolicy>(&document)
             }
@@ -68,6 +79,8 @@ fn every_manifest_is_what_its_kubernetes_type_says_to_the_last_field() {
             ("v1", "Namespace") => through::<Namespace>(&document),
             ("v1", "Pod") => through::<Pod>(&document),
             ("v1", "ServiceAccount") => through::<ServiceAccount>(&document),
+            // Types of Prometheus's operator; `monitoring` holds what is in them.
+            ("monitoring.coreos.com/v1", "PodMonitor" | "PrometheusRule") => Ok(document.clone()),
             (version, kind) => panic!("{}: no type for {version} {kind}", path.display()),
         };
         let read_back = read_back.unwrap_or_else(|error| panic!("{}: {error}", path.display()));

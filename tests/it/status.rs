@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use credlet::status::{Exchange, SourceState, State};
+use credlet::status::{Asked, Exchange, SourceState, State};
 use credlet_tests::client;
 use credlet_tests::fake_aws::{Answer, Api, Entry};
 use credlet_tests::fake_kube::{NODE, Pod};
@@ -127,5 +127,43 @@ async fn an_association_file_that_went_bad_is_told_with_what_is_wrong() {
     assert_eq!((told.state, told.known), (SourceState::Failing, 1));
     let error = told.error.expect("what is wrong");
     assert!(error.contains("serviceAccount"), "{error}");
+    rig.leave().await;
+}
+
+#[tokio::test]
+async fn what_a_pod_would_be_answered_is_told_without_secrets_and_without_an_event() {
+    let rig = Rig::start().await;
+    rig.aws.associate("shop", "checkout", Entry::of(CHECKOUT));
+    rig.aws.associate("shop", "reports", Entry::of(REPORTS));
+    rig.aws.script_for(Api::AssumeRole, REPORTS, Answer::Denied);
+    rig.kube.apply(pod("checkout-1", "checkout", "127.0.3.1"));
+    rig.kube.apply(pod("reports-1", "reports", "127.0.3.2"));
+    rig.kube.apply(pod("web-1", "web", "127.0.3.3"));
+    rig.metric("credlet_pods 3").await;
+    let asked = async |name: &str| {
+        let path = format!("/explain/pods/shop/{name}");
+        let from = Ipv4Addr::LOCALHOST.into();
+        let answer = client::get(from, rig.metrics, &path).await;
+        let text = answer.text();
+        for secret in ["AccessKeyId", "ASIA", "SecretAccessKey", "Token"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        let asked = serde_json::from_str::<Asked>(&text).map_err(|_| text);
+        (answer.status, asked)
+    };
+    let (status, good) = asked("checkout-1").await;
+    let good = good.expect("an answer");
+    assert_eq!((status, good.status), (StatusCode::OK, 200));
+    let session = good.session.expect("credentials");
+    assert!(
+        session.ends_with(":assumed-role/checkout/shop.checkout"),
+        "{session}"
+    );
+    assert!(good.expires_at.is_some());
+    let code = async |name| asked(name).await.1.expect("an answer").code;
+    assert_eq!(code("reports-1").await.as_deref(), Some("Denied"));
+    assert_eq!(code("web-1").await.as_deref(), Some("NoAssociation"));
+    assert_eq!(asked("nobody").await.0, StatusCode::NOT_FOUND);
+    assert!(rig.kube.events().is_empty());
     rig.leave().await;
 }

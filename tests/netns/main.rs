@@ -3,6 +3,7 @@
 mod churn;
 mod cluster;
 mod demo;
+mod doctor;
 mod exchanges;
 mod imds;
 mod network;

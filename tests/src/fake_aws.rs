@@ -14,12 +14,11 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -30,7 +29,11 @@ use tokio::task::{AbortHandle, JoinSet};
 mod eks;
 mod limit;
 mod pod_identity;
+mod request;
 mod sts;
+
+pub(crate) use request::http_date;
+use request::{signer, wait};
 
 pub use eks::{Describe, Entry, List};
 pub use pod_identity::PodIdentity;
@@ -139,6 +142,10 @@ struct Inner {
     scripts: HashMap<(Api, Option<String>), Answer>,
     table: eks::Table,
     sessions: sts::Sessions,
+    /// Whom `GetCallerIdentity` names, whoever signed.
+    identity: Option<String>,
+    /// What every answer's `Date` says.
+    date: Option<String>,
     limit: Option<limit::Bucket>,
 }
 
@@ -201,6 +208,16 @@ impl FakeAws {
     /// none is empty and names a next one, as AWS's may.
     pub fn page_sizes(&self, sizes: &[usize]) {
         self.state.lock().table.page_sizes = sizes.to_vec();
+    }
+
+    /// Has STS take everybody for this ARN.
+    pub fn identify(&self, arn: &str) {
+        self.state.lock().identity = Some(arn.to_owned());
+    }
+
+    /// Has every answer be of this moment.
+    pub fn date(&self, moment: SystemTime) {
+        self.state.lock().date = Some(http_date(moment));
     }
 
     /// Every call so far, in the order of arrival.
@@ -310,7 +327,8 @@ async fn answer(
     let body = body.to_bytes();
     let is_sts = head.method == Method::POST && head.uri.path() == "/";
     let reply = if is_sts && sts::asks_who(&body) {
-        sts::who(&signer, &state.lock().sessions)
+        let inner = state.lock();
+        sts::who(&signer, &inner.sessions, inner.identity.as_deref())
     } else if is_sts {
         let call = sts::parse(&body, signer);
         let recorded = match call.token {
@@ -331,10 +349,13 @@ async fn answer(
     } else {
         eks_reply(&state, &head.uri, signer).await
     };
-    let response = Response::builder()
+    let mut response = Response::builder()
         .status(reply.status)
-        .header("content-type", reply.content_type)
-        .body(Full::from(reply.body));
+        .header("content-type", reply.content_type);
+    if let Some(date) = &state.lock().date {
+        response = response.header("date", date);
+    }
+    let response = response.body(Full::from(reply.body));
     Ok(response.expect("the parts are valid"))
 }
 
@@ -362,32 +383,4 @@ async fn eks_reply(state: &State, uri: &hyper::Uri, signer: String) -> Reply {
         answer
     };
     eks::reply(&call, answer, &state.lock().table)
-}
-
-/// Lets the time pass that the answer takes.
-async fn wait(answer: Answer) -> Answer {
-    match answer {
-        Answer::After(latency) => tokio::time::sleep(latency).await,
-        Answer::Hang => std::future::pending().await,
-        Answer::Well
-        | Answer::Throttled
-        | Answer::Denied
-        | Answer::Refused(_)
-        | Answer::Longest(_)
-        | Answer::Gone
-        | Answer::Broken
-        | Answer::Error(..)
-        | Answer::Malformed
-        | Answer::Empty
-        | Answer::Expires(_) => {}
-    }
-    answer
-}
-
-/// The access key id in a Signature Version 4 header; empty without one.
-fn signer(request: &Request<Incoming>) -> String {
-    let header = request.headers().get(AUTHORIZATION);
-    let header = header.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let scope = header.split("Credential=").nth(1).unwrap_or("");
-    scope.split('/').next().unwrap_or("").to_owned()
 }

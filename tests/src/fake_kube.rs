@@ -31,6 +31,7 @@ mod pod;
 mod server;
 pub mod signer;
 mod tokens;
+mod version;
 
 pub use objects::Kind;
 use objects::Objects;
@@ -76,6 +77,8 @@ pub enum Verb {
     PatchEvent,
     /// A token of a pod's: a `TokenRequest`.
     Token,
+    /// `/version`.
+    Version,
     /// Less of a node.
     PatchNode,
 }
@@ -304,6 +307,8 @@ struct State {
     forbidden: Vec<Verb>,
     calls: Vec<Call>,
     tokens: tokens::Tokens,
+    /// What the `Date` of `/version` says.
+    date: Option<String>,
     /// On pods, in the order of their creation.
     written: Vec<Value>,
 }

@@ -45,7 +45,7 @@ use links::{
 
 pub use forge::Forgery;
 pub use namespace::{Namespace, netlink};
-pub use upstream::{IMDS, REAL, Upstream};
+pub use upstream::{IMDS, Manner, REAL, Tokens, Upstream};
 
 /// The node's own address, on its `eth0`.
 pub const NODE_IPV4: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 1);

@@ -33,8 +33,14 @@ pub trait Keep: Send {
     /// Of what.
     type Object: Object;
 
-    /// These are all that there are.
+    /// These are all that there are, or the last of them where a list has pages.
     fn replace(&mut self, objects: Vec<Self::Object>);
+
+    /// These are some of them; only [`Follow::paged`] tells them. What follows them is
+    /// more of them, the last ones by `replace`, or `lost`: then they are told anew.
+    fn page(&mut self, objects: Vec<Self::Object>) {
+        drop(objects);
+    }
 
     /// This one is new, or has changed.
     fn apply(&mut self, object: Self::Object);
@@ -87,6 +93,7 @@ pub struct Follow<K> {
     limits: Limits,
     keep: K,
     backoff: Backoff,
+    page: Option<u32>,
 }
 
 impl<K: Keep> Follow<K> {
@@ -98,6 +105,17 @@ impl<K: Keep> Follow<K> {
             limits,
             keep,
             backoff: Backoff::default(),
+            page: None,
+        }
+    }
+
+    /// Lists so many at a time: for one who lists what is too much for its memory,
+    /// and not for each node's agent.
+    #[must_use]
+    pub fn paged(self, page: u32) -> Self {
+        Self {
+            page: Some(page),
+            ..self
         }
     }
 
@@ -123,10 +141,31 @@ impl<K: Keep> Follow<K> {
 
     /// Tells of a full list, as of the version that it returns.
     async fn list(&mut self) -> Result<String, Lost> {
+        let mut rest = None;
+        loop {
+            let list = self.ask(rest).await?;
+            let version = list.metadata.resource_version.unwrap_or_default();
+            rest = list.metadata.continue_.filter(|rest| !rest.is_empty());
+            if version.is_empty() || (rest.is_some() && self.page.is_none()) {
+                let why = "the list has no version, or is only a part";
+                return Err(Lost::new(Reason::Garbled, why));
+            }
+            if rest.is_none() {
+                self.keep.replace(list.items);
+                return Ok(version);
+            }
+            self.keep.page(list.items);
+        }
+    }
+
+    /// One answer to a list, which may be a page of it.
+    async fn ask(&self, rest: Option<String>) -> Result<ObjectList<K::Object>, Lost> {
         let request = Request::new(&*self.place.path);
         let params = ListParams {
             field_selector: self.place.fields.clone(),
             label_selector: self.place.labels.clone(),
+            limit: self.page,
+            continue_token: rest,
             ..ListParams::default()
         };
         let request = match self.place.view {
@@ -135,17 +174,8 @@ impl<K: Keep> Follow<K> {
         };
         let request = request.expect("legal names fit a query");
         let text = self.answer(self.client.request_text(request)).await?;
-        let list: ObjectList<K::Object> = serde_json::from_str(&text)
-            .map_err(|_| Lost::new(Reason::Garbled, "the answer is no list of such objects"))?;
-        drop(text);
-        let version = list.metadata.resource_version.unwrap_or_default();
-        let is_part = list.metadata.continue_.is_some_and(|it| !it.is_empty());
-        if version.is_empty() || is_part {
-            let why = "the list has no version, or is only a part";
-            return Err(Lost::new(Reason::Garbled, why));
-        }
-        self.keep.replace(list.items);
-        Ok(version)
+        serde_json::from_str(&text)
+            .map_err(|_| Lost::new(Reason::Garbled, "the answer is no list of such objects"))
     }
 
     /// Tells of what happens after `version`, until the watch is lost.

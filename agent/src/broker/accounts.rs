@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Broker;
+use tokio::time::Instant;
+
+use super::{Broker, Error};
 use crate::associations::{Health, Known};
 use crate::clock::Moment;
 use crate::credentials::Key;
-use crate::model::{PodName, SessionScope, Subject};
+use crate::identity::Caller;
+use crate::model::{Credentials, PodName, SessionScope, Subject};
 
 /// The live pods of this node that share a session, or would.
 #[derive(Clone, Debug)]
@@ -70,6 +73,22 @@ impl Broker {
             by(one).cmp(&by(other))
         });
         accounts
+    }
+
+    /// What the pod of that name would be answered if it asked and were known, at
+    /// `deadline` at the latest; its owner hears nothing of it. `None` if no such
+    /// pod lives on this node.
+    pub async fn answer_for(
+        &self,
+        namespace: &str,
+        name: &str,
+        deadline: Instant,
+    ) -> Option<Result<Arc<Credentials>, Error>> {
+        let mut callers = self.identity.callers().into_iter();
+        let is_it =
+            |caller: &Caller| caller.account().namespace() == namespace && caller.name() == name;
+        let caller = callers.find(is_it)?;
+        Some(self.answer(&caller, deadline).await)
     }
 
     /// How each source of associations stands, by name and in order of precedence.

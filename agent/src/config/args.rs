@@ -46,9 +46,15 @@ pub(super) enum Verb {
     /// Print, check or mend the trust policy of a role
     #[command(disable_help_flag = true)]
     TrustPolicy(Others),
+    /// Say what is wrong on a node or in a cluster, and what to do about it
+    #[command(disable_help_flag = true)]
+    Doctor(Others),
     /// Mirror associations that are declared elsewhere into the cluster
     #[command(disable_help_flag = true)]
     Sync(Others),
+    /// Give pods, as they are made, the environment that AWS SDKs look for
+    #[command(disable_help_flag = true)]
+    Webhook(Others),
     /// Print the version
     Version,
 }

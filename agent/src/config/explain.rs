@@ -18,10 +18,21 @@ pub struct Explain {
     pub agent_namespace: String,
     /// Who serves accounts that are annotated and have no association.
     pub annotated: Annotated,
+    /// Whether the pod's agent is asked, too.
+    pub ask: Ask,
     /// How it is said.
     pub output: Output,
     /// `None`: in-cluster configuration, then the usual file.
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// Whom to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The API server, and EKS where the agents do.
+    Cluster,
+    /// The pod's agent besides, which has the credentials fetched.
+    Agent,
 }
 
 /// Of the command line.
@@ -41,6 +52,9 @@ enum What {
 struct PodArgs {
     /// The pod: NAMESPACE/NAME
     pod: String,
+    /// Ask the pod's agent, too, what it would answer the pod; secrets are not told
+    #[arg(long)]
+    as_caller: bool,
     /// The namespace of credlet's agents
     #[arg(long, default_value = "credlet")]
     agent_namespace: String,
@@ -62,6 +76,7 @@ impl TryFrom<ExplainArgs> for Explain {
         let What::Pod(args) = args.what;
         let PodArgs {
             pod,
+            as_caller,
             agent_namespace,
             annotated,
             output,
@@ -78,6 +93,7 @@ impl TryFrom<ExplainArgs> for Explain {
             name: named.name().to_owned(),
             agent_namespace,
             annotated,
+            ask: if as_caller { Ask::Agent } else { Ask::Cluster },
             output,
             kubeconfig,
         })

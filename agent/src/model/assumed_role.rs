@@ -46,6 +46,13 @@ impl AssumedRole {
         &self.partition
     }
 
+    /// The ARN of the session.
+    pub fn arn(&self) -> String {
+        let [partition, account, name] = [self.partition(), self.account_id(), self.name()];
+        let session = self.session();
+        format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session}")
+    }
+
     /// The account that the role lives in.
     pub fn account_id(&self) -> &str {
         &self.account_id

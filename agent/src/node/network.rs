@@ -132,7 +132,8 @@ pub async fn once(network: &Network, action: NetsetupAction) -> Result<String, E
     Ok(steps.join("\n"))
 }
 
-fn spec(network: &Network) -> Spec {
+/// What the agent makes of the node's network.
+pub(crate) fn spec(network: &Network) -> Spec {
     let kind = match network.link_kind {
         LinkKind::Auto => netsetup::LinkKind::Auto,
         LinkKind::Dummy => netsetup::LinkKind::Dummy,

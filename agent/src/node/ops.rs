@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, ready};
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -60,8 +62,11 @@ async fn attend(listener: TcpListener, desk: &Desk) {
 
 async fn converse(stream: TcpStream, peer: IpAddr, desk: Desk) {
     let service = service_fn(move |request| {
-        let response = desk.answer(&request, peer);
-        async { Ok::<_, Infallible>(response) }
+        let response = match desk.asked(&request, peer) {
+            Some(later) => Either::Left(later),
+            None => Either::Right(ready(desk.answer(&request, peer))),
+        };
+        response.map(Ok::<_, Infallible>)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -74,6 +79,18 @@ async fn converse(stream: TcpStream, peer: IpAddr, desk: Desk) {
 }
 
 impl Desk {
+    /// What takes time to answer.
+    fn asked<B>(
+        &self,
+        request: &Request<B>,
+        peer: IpAddr,
+    ) -> Option<BoxFuture<'static, Response<Full<Bytes>>>> {
+        match self {
+            Self::Metrics(_, page) if request.method() == Method::GET => page.asked(request, peer),
+            Self::Metrics(..) | Self::Probes(_) => None,
+        }
+    }
+
     fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
         const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -7,10 +7,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
+use super::asked::{self, Ask};
 use crate::config::StatusAccess;
 
 #[cfg(test)]
@@ -24,6 +27,7 @@ const PAGE: &str = include_str!("page.html");
 pub struct Page {
     access: StatusAccess,
     status: Arc<dyn Fn() -> Vec<u8> + Send + Sync>,
+    ask: Ask,
 }
 
 /// Why somebody is told nothing.
@@ -41,7 +45,38 @@ enum Denial {
 impl Page {
     /// `status` writes the JSON.
     pub fn new(access: StatusAccess, status: Arc<dyn Fn() -> Vec<u8> + Send + Sync>) -> Self {
-        Self { access, status }
+        let ask = Arc::new(|_: &str| None);
+        Self {
+            access,
+            status,
+            ask,
+        }
+    }
+
+    /// With what pods would be answered, which `ask` takes time to say of a path.
+    #[must_use]
+    pub(super) fn asking(self, ask: Ask) -> Self {
+        Self { ask, ..self }
+    }
+
+    /// What a pod would be answered, if the path is one of these.
+    pub(super) fn asked<B>(
+        &self,
+        request: &Request<B>,
+        peer: IpAddr,
+    ) -> Option<BoxFuture<'static, Response<Full<Bytes>>>> {
+        let path = request.uri().path();
+        // Nothing is begun for who may not ask.
+        let answering = self.admit(request, peer).map(|()| (self.ask)(path));
+        let answering = answering.ok()??;
+        let answer = async {
+            if let Some(body) = answering.await {
+                return respond(StatusCode::OK, "application/json", body.into());
+            }
+            let body = Bytes::from_static(b"no such pod lives on this node\n");
+            respond(StatusCode::NOT_FOUND, "text/plain", body)
+        };
+        Some(answer.boxed())
     }
 
     /// What is told to a peer, if the path is one of these.
@@ -53,12 +88,15 @@ impl Page {
         const JSON: &str = "application/json";
         const HTML: &str = "text/html; charset=utf-8";
         let path = request.uri().path();
-        if !matches!(path, "/" | "/status") {
+        if !matches!(path, "/" | "/status") && !path.starts_with(asked::FOLDER) {
             return None;
         }
         if let Err(denial) = self.admit(request, peer) {
             let body = format!("{denial}\n").into();
             return Some(respond(StatusCode::FORBIDDEN, "text/plain", body));
+        }
+        if path.starts_with(asked::FOLDER) {
+            return None;
         }
         if path == "/status" {
             return Some(respond(StatusCode::OK, JSON, (self.status)().into()));

@@ -224,7 +224,7 @@ fn steer(listener: &TcpListener, index: u32) {
 
 /// Closes the listener and returns what was still in its queue, which the
 /// kernel would have reset.
-pub(super) fn close(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+pub(crate) fn close(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
     let listener = listener.into_std()?;
     let mut queued = Vec::new();
     loop {

@@ -92,12 +92,17 @@ fn explain(facts: &Facts) -> Result<Explanation<'_>, Error> {
 
 impl Explanation<'_> {
     fn answer(&self) -> Verdict {
-        match &self.first {
-            First::Asked { .. } => Verdict::Well,
-            First::Refused { .. }
-            | First::NotAsked { .. }
-            | First::Nobody { .. }
-            | First::Unclear { .. } => Verdict::Amiss,
+        match (&self.first, &self.facts.asked) {
+            (First::Asked { .. }, None) => Verdict::Well,
+            (First::Asked { .. }, Some(Ok(asked))) if asked.status == 200 => Verdict::Well,
+            (
+                First::Asked { .. }
+                | First::Refused { .. }
+                | First::NotAsked { .. }
+                | First::Nobody { .. }
+                | First::Unclear { .. },
+                _,
+            ) => Verdict::Amiss,
         }
     }
 }

@@ -26,6 +26,7 @@ requestTokens: {name: CREDLET_REQUEST_TOKENS, value: "true"}
 associationStatus: {name: CREDLET_ASSOCIATION_STATUS, value: "on"}
 imds: {name: CREDLET_IMDS, value: node}
 startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint }}}
+sync: {name: CREDLET_ASSOCIATION_SOURCES, value: "{{ if .Values.associations }}file,{{ end }}crd,annotation"}
 {{- end -}}
 
 {{/* What all of this release's pods have: the image, and news of changed settings. */}}
@@ -53,3 +54,29 @@ startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint
 {{- end -}}
 {{- toYaml .object -}}
 {{- end -}}
+
+{{/* A mutating policy or its binding, with what the policies begin with: a map in CEL. */}}
+{{- define "credlet.mutatingPolicy" -}}
+{{- $values := .root.Values.mutatingPolicy -}}
+{{- $v1 := .root.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
+{{- $_ := set .object "apiVersion" ($values.apiVersion | default (ternary "admissionregistration.k8s.io/v1" "admissionregistration.k8s.io/v1beta1" $v1)) -}}
+{{- range .object.spec.variables -}}
+{{- if eq .name "settings" -}}
+{{- $_ := set . "expression" (include "credlet.mutatingPolicy.settings" $.root) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml .object -}}
+{{- end -}}
+
+{{- define "credlet.mutatingPolicy.settings" -}}
+{{- $policy := .Values.mutatingPolicy -}}
+{'annotated': '{{ $policy.annotated }}',
+'audience': 'pods.eks.amazonaws.com',
+'endpoints': '{{ $policy.endpoints }}',
+'exchange': '{{ .Values.settings.CREDLET_EXCHANGE | default "assume-role" }}',
+'prefix': 'eks.amazonaws.com',
+'region': '{{ .Values.region }}',
+'tokenExpiration': '{{ int64 $policy.tokenExpiration }}',
+'uri': 'http://169.254.170.23/v1/credentials',
+'webIdentityAudience': 'sts.amazonaws.com'}
+{{ end -}}

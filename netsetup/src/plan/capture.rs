@@ -35,7 +35,7 @@ const NODE: u32 = 4;
 const EXEMPT: u32 = 5;
 const CAPTURE: u32 = 6;
 const DENY: u32 = 7;
-const END: u32 = 8;
+pub(crate) const END: u32 = 8;
 
 /// Has nothing but the captured addresses. The number is that of credlet's probes.
 pub(crate) const TABLE: u32 = 2703;
@@ -54,7 +54,7 @@ pub(crate) fn is_near(preference: u32) -> bool {
 
 /// What makes the rules and routes those wanted. What lets go is there before
 /// what captures, and goes after it: the node's own never reach the wrong one.
-pub(super) fn steps(captured: Option<&Captured>, observed: &Observed) -> Vec<Step> {
+pub(crate) fn steps(captured: Option<&Captured>, observed: &Observed) -> Vec<Step> {
     let mut wanted = Vec::new();
     let mut steps = Vec::new();
     if let Some(captured) = captured {

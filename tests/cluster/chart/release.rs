@@ -11,7 +11,14 @@ use crate::control_plane::{ControlPlane, Settings};
 /// does not have that kind.
 #[tokio::test]
 async fn a_release_is_installed_over_the_kustomizations_objects_upgraded_and_removed() {
-    let cluster = ControlPlane::start(Settings::default()).await;
+    let cluster = ControlPlane::bare(Settings {
+        flags: &[
+            "--feature-gates=MutatingAdmissionPolicy=true",
+            "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
+        ],
+        ..Settings::default()
+    });
+    let cluster = cluster.await;
     let folder = tempfile::tempdir().expect("a folder");
     let kubeconfig = folder.path().join("kubeconfig");
     fs::write(&kubeconfig, cluster.admin_kubeconfig()).expect("writable");

@@ -69,5 +69,35 @@ async fn one_of_two_mirrors_and_the_other_goes_on_with_what_it_finds() {
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }
+    let mut served: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        })
+        .collect();
+    // Nothing is served of what has not happened.
+    served.push("credlet_sync_watch_lost_total".to_owned());
+    served.sort();
+    assert_eq!(served, documented());
     second.leave().await;
+}
+
+/// The names in the page's table of metrics.
+fn documented() -> Vec<String> {
+    let page = include_str!("../../../docs/sync.md");
+    let table = page
+        .split("## Metrics")
+        .nth(1)
+        .expect("a section on metrics");
+    let cells = table.lines().filter(|line| line.starts_with("| `credlet_"));
+    let cells = cells.filter_map(|line| line.split(" | ").next());
+    let names = cells.flat_map(|cell| cell.split('`').filter(|it| it.starts_with("credlet_")));
+    let mut names: Vec<String> = names
+        .map(|name| name.split('{').next().unwrap_or_default().to_owned())
+        .collect();
+    names.sort();
+    names
 }

@@ -91,11 +91,14 @@ pub(super) fn asks_who(body: &[u8]) -> bool {
 }
 
 /// Whose session the signer's key is.
-pub(super) fn who(signer: &str, sessions: &Sessions) -> Reply {
-    match sessions.0.get(signer) {
-        Some(Session { arn, .. }) => ok(document(&format!(
-            "<GetCallerIdentityResult><Arn>{arn}</Arn></GetCallerIdentityResult>"
-        ))),
+pub(super) fn who(signer: &str, sessions: &Sessions, known: Option<&str>) -> Reply {
+    let session = sessions.0.get(signer);
+    match known.or(session.map(|session| &*session.arn)) {
+        Some(arn) => {
+            let result =
+                format!("<GetCallerIdentityResult><Arn>{arn}</Arn></GetCallerIdentityResult>");
+            ok(document_of("GetCallerIdentity", &result))
+        }
         None => refuse(
             StatusCode::FORBIDDEN,
             "InvalidClientTokenId",

@@ -44,6 +44,10 @@ impl Scope {
         let (kind, namespace) = match parts {
             ["api", "v1", "namespaces"] => (Kind::Namespace, None),
             ["api", "v1", "nodes"] => (Kind::Node, None),
+            ["api", "v1", "serviceaccounts"] => (Kind::ServiceAccount, None),
+            ["apis", "credlet.dev", "v1alpha1", "podidentityassociations"] => {
+                (Kind::Association, None)
+            }
             ["api", "v1", "namespaces", namespace, "serviceaccounts"] => {
                 (Kind::ServiceAccount, Some(namespace))
             }

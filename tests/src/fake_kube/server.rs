@@ -73,6 +73,12 @@ async fn answer(
             Some(pod) => json_response(StatusCode::OK, &pod),
             None => failure(404),
         },
+        Route::Version => {
+            let mut headers = http::HeaderMap::new();
+            let mut response = json_response(StatusCode::OK, &shared.version(&mut headers));
+            response.headers_mut().extend(headers);
+            response
+        }
         Route::Discovery => json_response(StatusCode::OK, &Shared::discovery()),
         Route::Keys => json_response(StatusCode::OK, &shared.key_set()),
         Route::Reviews => {
@@ -130,6 +136,7 @@ enum Route<'a> {
     Objects(Scope),
     /// Namespace and name.
     Pod(&'a str, &'a str),
+    Version,
     Discovery,
     Keys,
     Reviews,
@@ -151,6 +158,7 @@ impl<'a> Route<'a> {
             ["api", "v1", "namespaces", namespace, "pods", name] => {
                 (Self::Pod(namespace, name), Method::GET)
             }
+            ["version"] => (Self::Version, Method::GET),
             [".well-known", "openid-configuration"] => (Self::Discovery, Method::GET),
             ["openid", "v1", "jwks"] => (Self::Keys, Method::GET),
             ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => {
@@ -206,6 +214,7 @@ fn call(route: &Route<'_>, path: &str, query: &str) -> Call {
             Some(_) | None => Verb::ListOther,
         },
         Route::Pod(..) => Verb::Get,
+        Route::Version => Verb::Version,
         Route::Discovery => Verb::Discovery,
         Route::Keys => Verb::Keys,
         Route::Reviews => Verb::Review,

@@ -46,6 +46,31 @@ const PODS: [(IpAddr, u8); 2] = [
 pub struct Upstream {
     _ns: Namespace,
     heard: Arc<Mutex<Vec<IpAddr>>>,
+    manner: Arc<Mutex<Manner>>,
+}
+
+/// How [`IMDS`] is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Every request alike.
+    Plain,
+    /// As by EC2: with a session token alone, if it is required, and the answer to
+    /// the request for one goes so many hops.
+    Ec2 {
+        /// The hop limit.
+        hops: u32,
+        /// Whether a token is required.
+        tokens: Tokens,
+    },
+}
+
+/// Whether session tokens are required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// They are.
+    Required,
+    /// They are not.
+    Optional,
 }
 
 impl Upstream {
@@ -53,6 +78,11 @@ impl Upstream {
     pub fn heard(&self) -> Vec<IpAddr> {
         let heard = self.heard.lock();
         heard.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers so from now on.
+    pub fn answers(&self, manner: Manner) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
     }
 }
 
@@ -91,16 +121,21 @@ impl Node {
             })
             .await?;
         let heard = Arc::default();
+        let manner = Arc::new(Mutex::new(Manner::Plain));
         for address in IMDS {
             let to = SocketAddr::from((address, 80));
             let listener = ns.run(async move || TcpListener::bind(to).await).await?;
-            let heard = Arc::clone(&heard);
+            let (heard, manner) = (Arc::clone(&heard), Arc::clone(&manner));
             let serving = async || {
-                tokio::task::spawn_local(serve(listener, heard));
+                tokio::task::spawn_local(serve(listener, heard, manner));
             };
             ns.run(serving).await;
         }
-        Ok(Upstream { _ns: ns, heard })
+        Ok(Upstream {
+            _ns: ns,
+            heard,
+            manner,
+        })
     }
 }
 
@@ -134,15 +169,21 @@ fn length(address: IpAddr) -> u8 {
     }
 }
 
-async fn serve(listener: TcpListener, heard: Arc<Mutex<Vec<IpAddr>>>) {
+async fn serve(listener: TcpListener, heard: Arc<Mutex<Vec<IpAddr>>>, manner: Arc<Mutex<Manner>>) {
     while let Ok((stream, peer)) = listener.accept().await {
         let heard = Arc::clone(&heard);
-        tokio::task::spawn_local(answer(stream, peer.ip(), heard));
+        let manner = *manner.lock().unwrap_or_else(PoisonError::into_inner);
+        tokio::task::spawn_local(answer(stream, peer.ip(), heard, manner));
     }
 }
 
-/// Says the same to every request, one a connection.
-async fn answer(mut stream: TcpStream, peer: IpAddr, asked: Arc<Mutex<Vec<IpAddr>>>) {
+/// One request a connection.
+async fn answer(
+    mut stream: TcpStream,
+    peer: IpAddr,
+    asked: Arc<Mutex<Vec<IpAddr>>>,
+    manner: Manner,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -155,8 +196,27 @@ async fn answer(mut stream: TcpStream, peer: IpAddr, asked: Arc<Mutex<Vec<IpAddr
         .unwrap_or_else(PoisonError::into_inner)
         .push(peer);
     let body = format!("{REAL} {peer}");
-    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
-    let whole = format!("{head} {}\r\n\r\n{body}", body.len());
+    let text = String::from_utf8_lossy(&head).to_lowercase();
+    let status = match manner {
+        Manner::Plain => "200 OK",
+        Manner::Ec2 { hops, .. } if text.starts_with("put ") => {
+            if peer.is_ipv4() && stream.set_ttl(hops).is_err() {
+                return;
+            }
+            "200 OK"
+        }
+        Manner::Ec2 { tokens, .. } => {
+            let is_let_in =
+                tokens == Tokens::Optional || text.contains("x-aws-ec2-metadata-token:");
+            if is_let_in {
+                "200 OK"
+            } else {
+                "401 Unauthorized"
+            }
+        }
+    };
+    let head = "connection: close\r\ncontent-length:";
+    let whole = format!("HTTP/1.1 {status}\r\n{head} {}\r\n\r\n{body}", body.len());
     // Who hung up wants no answer.
     let _ = stream.write_all(whole.as_bytes()).await;
 }

@@ -10,6 +10,7 @@ use crate::associations::file::Table;
 use crate::config::{Annotated, Config};
 use crate::identity::pods::Report;
 use crate::model::Association;
+use crate::status::Asked;
 
 /// What whoever explains was shown, or why not.
 pub(super) type Seen<T> = Result<T, String>;
@@ -40,6 +41,8 @@ pub(super) struct Facts {
     pub(super) assumed: Option<String>,
     /// Who serves annotated accounts.
     pub(super) annotated: Annotated,
+    /// What the agent would answer the pod, if it was asked.
+    pub(super) asked: Option<Seen<Asked>>,
 }
 
 /// Whether the pod's node has an agent.

@@ -21,9 +21,11 @@ use crate::associations::spec::Defaults;
 use crate::associations::{self, Source};
 use crate::aws;
 use crate::clock::Clock;
-use crate::config::{AssociationSource, Config, Explain};
+use crate::config::{Ask, AssociationSource, Config, Explain};
 use crate::identity::pods::Report;
 use crate::model::{Association, ServiceAccount};
+use crate::status::Asked;
+use crate::tools::reach::Way;
 
 /// The label of the agents' pods, as in `manifests/`.
 const AGENTS: &str = "app.kubernetes.io/name=credlet";
@@ -64,7 +66,12 @@ pub(super) async fn observe(client: &Client, config: &Explain) -> Result<Facts, 
         listed(client, &local),
         listed(client, &cluster),
     );
+    let asked = match config.ask {
+        Ask::Cluster => None,
+        Ask::Agent => Some(asked(client, config, &settings, node).await),
+    };
     Ok(Facts {
+        asked,
         file: file(client, agent.as_ref(), &settings).await,
         eks: eks(&settings, &account).await,
         pod,
@@ -210,6 +217,20 @@ fn mounted(pod: &Value, container: &Value, path: &Path) -> Option<(String, Strin
         (None, ..) => return None,
     };
     Some((map["name"].as_str()?.to_owned(), key))
+}
+
+/// What the agent would answer the pod.
+async fn asked(client: &Client, config: &Explain, agent: &Config, node: &str) -> Seen<Asked> {
+    if node.is_empty() {
+        return Err("the pod is on no node yet".to_owned());
+    }
+    let address = agent.metrics_address;
+    let port = address.ok_or("the agent has no --metrics-address")?.port();
+    let path = format!("/explain/pods/{}/{}", config.namespace, config.name);
+    let way = Way::to_node(client.clone(), &config.agent_namespace, node, port);
+    let told = way.await.map_err(|why| why.to_string())?.get(&path).await;
+    let told = told.map_err(|why| why.to_string())?;
+    serde_json::from_slice(&told).map_err(|_| "its answer cannot be read".to_owned())
 }
 
 /// What EKS says, as whoever explains.

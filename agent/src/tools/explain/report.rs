@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::Explanation;
 use super::candidates::{Candidate, Says};
 use super::environment::{Container, Token, Way};
-use super::facts::Here;
-use super::first::First;
+use super::facts::{Here, Seen};
+use super::first::{First, advice};
 use super::role::Described;
 use crate::identity::pods::{Life, Network};
 use crate::model::Association;
+use crate::status::Asked;
 
 /// What has no words of its own.
 const NOTHING: &str = "-";
@@ -78,6 +79,12 @@ pub(super) fn text(of: &Explanation<'_>) -> String {
     for (name, says) in outcome(&of.first) {
         point(&mut text, name, &says);
     }
+    if let Some(asked) = &facts.asked {
+        line(&mut text, "\nwhat its agent would answer it now");
+        for (name, says) in told(asked) {
+            point(&mut text, name, &says);
+        }
+    }
     text
 }
 
@@ -111,6 +118,10 @@ pub(super) fn json(of: &Explanation<'_>) -> Value {
         "containers": of.containers,
         "notInjected": of.left.map(|left| left.to_string()),
         "firstRequest": of.first,
+        "agentAnswers": of.facts.asked.as_ref().map(|asked| match asked {
+            Ok(asked) => json!(asked),
+            Err(why) => json!({"unseen": why}),
+        }),
     })
 }
 
@@ -250,11 +261,40 @@ fn found(container: &Container) -> String {
     }
 }
 
+fn told(asked: &Seen<Asked>) -> Vec<(&'static str, String)> {
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(why) => return vec![("unseen", why.clone())],
+    };
+    let mut all = Vec::new();
+    match &asked.code {
+        None => all.push(("gets", asked.status.to_string())),
+        Some(code) => {
+            let message = asked.message.as_deref().unwrap_or_default();
+            all.push(("gets", format!("{} {code}: {message}", asked.status)));
+            let advice = advice(code);
+            if !advice.is_empty() {
+                all.push(("so", advice.to_owned()));
+            }
+        }
+    }
+    if let Some(session) = &asked.session {
+        all.push(("as", session.clone()));
+    }
+    if let Some(end) = asked.expires_at {
+        all.push(("until", end.to_string()));
+    }
+    all
+}
+
 fn outcome(first: &First) -> Vec<(&'static str, String)> {
     match first {
         First::Asked { call } => vec![
             ("goes to", format!("AWS, by {call}")),
-            ("then", "200, or 403 Denied with AWS's reason".to_owned()),
+            (
+                "then",
+                "200, or 403 Denied with AWS's reason; --as-caller asks".to_owned(),
+            ),
         ],
         First::Refused {
             status,

@@ -11,6 +11,7 @@ use crate::associations::file;
 use crate::associations::spec::Defaults;
 use crate::config::{Annotated, Config};
 use crate::identity::pods::Report;
+use crate::status::Asked;
 
 mod counted;
 mod found;
@@ -32,6 +33,7 @@ struct Case {
     file: Option<&'static str>,
     flags: Vec<String>,
     here: Here,
+    asked: Option<Result<Asked, String>>,
 }
 
 impl Case {
@@ -53,6 +55,7 @@ impl Case {
             file: None,
             flags: Vec::new(),
             here: Here::Ready("credlet-1".to_owned()),
+            asked: None,
         }
     }
 
@@ -123,6 +126,7 @@ impl Case {
             config,
             assumed: None,
             annotated: Annotated::Sts,
+            asked: self.asked.clone(),
         }
     }
 

@@ -92,3 +92,34 @@ fn what_may_not_be_seen_is_said_to_be_unclear_and_never_to_be_none() {
     assert_eq!(said["associations"][1]["verdict"], "hidden");
     assert_eq!(said["firstRequest"]["outcome"], "unclear");
 }
+
+#[test]
+fn what_the_agent_answers_is_told_with_what_to_do_and_decides() {
+    let mut case = Case::injected().declared("it", "cart", ROLE);
+    let mut asked = |answer: Value| {
+        case.asked = Some(Ok(serde_json::from_value(answer).expect("an answer")));
+        case.said()
+    };
+    let session = "arn:aws:sts::111122223333:assumed-role/cart/shop.cart";
+    let end = "2026-11-25T12:00:00Z";
+    let good = json!({"status": 200, "session": session, "expiresAt": end});
+    let (text, _, verdict) = asked(good);
+    assert_eq!(verdict, Verdict::Well);
+    assert!(text.contains(session) && text.contains(end), "{text}");
+    let message = "AWS refuses the role: AccessDenied";
+    let denied = json!({"status": 403, "code": "Denied", "message": message});
+    let (text, said, verdict) = asked(denied);
+    assert_eq!(verdict, Verdict::Amiss);
+    assert!(text.contains("403 Denied: AWS refuses the role"), "{text}");
+    assert!(text.contains("trust policy"), "{text}");
+    assert_eq!(said["agentAnswers"]["code"], "Denied");
+}
+
+#[test]
+fn an_agent_that_cannot_be_asked_is_no_answer() {
+    let mut case = Case::injected().declared("it", "cart", ROLE);
+    case.asked = Some(Err("no agent runs on the node".to_owned()));
+    let (text, _, verdict) = case.said();
+    assert!(text.contains("no agent runs on the node"), "{text}");
+    assert_eq!(verdict, Verdict::Amiss);
+}
