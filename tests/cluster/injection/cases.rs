@@ -83,8 +83,10 @@ impl Case {
     }
 
     fn pod(self, metadata: Value, spec: Value) -> Self {
+        let fields = [("metadata", metadata), ("spec", spec)].into_iter();
+        let fields = fields.map(|(field, value)| (field.to_owned(), value));
         Self {
-            pod: json!({"metadata": metadata, "spec": spec}),
+            pod: Value::Object(fields.collect()),
             ..self
         }
     }
