@@ -7,7 +7,7 @@ use credlet::cluster::webhook::{Farewell, Pace, Times, certificate};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-mod rig;
+pub(crate) mod rig;
 
 use rig::{PATIENCE, Policy, Stage, plane};
 
@@ -80,7 +80,7 @@ async fn no_pod_is_refused_while_certificates_change() {
     let stage = Stage::on(plane().await, Policy::Fail).await;
     stage.associate("cart").await;
     let times = Times {
-        ahead: certificate::LIFE - Duration::from_secs(4),
+        ahead: certificate::LIFE.saturating_sub(Duration::from_secs(4)),
         trust: Duration::from_millis(500),
         serve: Duration::from_millis(500),
         look: Duration::from_millis(100),
