@@ -41,6 +41,7 @@ image:
 # On a one-node cluster that may be written to: KUBECONFIG=...; the script's head has the rest.
 test-node: build image
 	scripts/test-node
+	scripts/test-node-chart
 
 # What the tests and the demo start.
 build:

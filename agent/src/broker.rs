@@ -20,6 +20,7 @@ mod told;
 
 pub use accounts::Account;
 pub use tokens::Lent;
+pub use told::Absence;
 
 /// Why a caller gets no credentials: which of the three questions had no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -69,7 +70,7 @@ pub struct Broker {
     identity: Identity,
     associations: Associations,
     vault: Vault,
-    notices: Option<Notices>,
+    notices: Option<(Notices, Absence)>,
     scope: SessionScope,
 }
 
@@ -92,8 +93,8 @@ impl Broker {
 
     /// Has the pods' owners told of what only they can change.
     #[must_use]
-    pub fn telling(mut self, notices: Notices) -> Self {
-        self.notices = Some(notices);
+    pub fn telling(mut self, notices: Notices, absence: Absence) -> Self {
+        self.notices = Some((notices, absence));
         self
     }
 
@@ -219,8 +220,8 @@ impl Answers for Broker {
     ) -> BoxFuture<'a, Result<Arc<Credentials>, Error>> {
         let answer = async move {
             let answer = self.answer(caller, deadline).await;
-            if let (Err(error), Some(notices)) = (&answer, &self.notices) {
-                told::tell(notices, caller, error);
+            if let (Err(error), Some((notices, absence))) = (&answer, &self.notices) {
+                told::tell(notices, *absence, caller, error);
             }
             answer
         };

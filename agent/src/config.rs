@@ -121,6 +121,8 @@ pub struct Config {
     pub allowed_roles: Option<AllowedRoles>,
     /// Goes into session tags and names.
     pub cluster_name: Option<String>,
+    /// Goes into session tags where the association does not bring it.
+    pub cluster_arn: Option<String>,
     /// How a role is had whose association does not say it.
     pub exchange: Exchange,
     /// The audience of tokens for web identities.
@@ -218,6 +220,7 @@ impl TryFrom<RunArgs> for Config {
         let RunArgs {
             node_name,
             cluster_name,
+            cluster_arn,
             hosts,
             port,
             probe_port,
@@ -289,6 +292,7 @@ impl TryFrom<RunArgs> for Config {
             annotation_prefix: prefix(annotation_prefix)?,
             allowed_roles,
             cluster_name,
+            cluster_arn: cluster_arn.filter(|arn| !arn.is_empty()),
             exchange,
             session_name,
             source_identity,

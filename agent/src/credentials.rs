@@ -11,12 +11,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
+pub use self::remedy::remedy;
 use crate::cache::{self, Cache, Failing, Fetch, Life, Patience, State};
 use crate::clock::{Clock, Moment};
 use crate::model::{Association, AssumedRole, Credentials, PodName, Secret, ServiceAccount};
 
 pub mod eks_auth;
 pub mod exchanges;
+mod remedy;
 pub mod session;
 pub mod sts;
 #[cfg(test)]

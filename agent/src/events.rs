@@ -33,6 +33,8 @@ const QUEUE: usize = 64;
 /// What happened to a pod: few, and stable, for those who alert on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// Nothing is declared for the pod's account.
+    NoAssociation,
     /// AWS refuses the role.
     RoleRefused,
     /// AWS wants a token, and no pod of the account has shown one.
@@ -51,6 +53,7 @@ impl Reason {
     /// As it stands in the event.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::NoAssociation => "NoAssociation",
             Self::RoleRefused => "RoleRefused",
             Self::NoToken => "NoToken",
             Self::RoleNotAllowed => "RoleNotAllowed",

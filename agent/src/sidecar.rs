@@ -253,6 +253,7 @@ fn exchanges(config: &Config, aws: &SdkConfig) -> Exchanges {
     };
     let sessions = Sessions {
         cluster_name: None,
+        cluster_arn: None,
         node: "".into(),
         duration: config.session_duration,
         name: config.session_name.clone(),

@@ -12,6 +12,7 @@ mod identity;
 mod load;
 mod process;
 mod server;
+mod webhook;
 
 use std::io::BufRead;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let figures = runtime.block_on(process::measure());
     drop(runtime);
+    let reviews = webhook::measure();
     enter_namespace();
     load::pin(load::SERVER_CORE);
     let credlet = CredletServer::start(PODS_ON_NODE, ACCOUNTS);
@@ -69,6 +71,7 @@ fn main() {
     print_figures(&figures, quiet, burst);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(identity::measure()).print();
+    reviews.print();
 }
 
 fn enter_namespace() {

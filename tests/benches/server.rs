@@ -36,7 +36,7 @@ const LIFE: &str = "X-aws-ec2-metadata-token-ttl-seconds: 21600\r\n";
 
 /// Something that answers, on one worker: servers have one core here.
 pub(crate) struct Worker {
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     /// In `/proc`.
     pub(crate) thread: PathBuf,
 }
@@ -55,7 +55,7 @@ pub(crate) struct BareServer {
 }
 
 impl Worker {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let id = Arc::new(OnceLock::new());
         let tell = Arc::clone(&id);
         let runtime = tokio::runtime::Builder::new_multi_thread()

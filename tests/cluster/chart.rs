@@ -11,16 +11,23 @@ use serde_json::{Value, json};
 mod release;
 
 /// The switches, each with its component's folder.
-const COMPONENTS: [(&str, &str); 8] = [
+const COMPONENTS: [(&str, &str); 12] = [
+    ("agentWrites", "agent-writes"),
     ("associationStatus", "association-status"),
+    ("evictMissed", "evict-missed"),
     ("imds", "imds"),
+    ("monitoring", "monitoring"),
     ("mutatingPolicy", "mutating-policy"),
     ("requestTokens", "request-tokens"),
     ("startupTaint", "startup-taint"),
     ("sync", "sync"),
     ("syncAck", "sync-ack"),
     ("tokenReview", "token-review"),
+    ("webhook", "webhook"),
 ];
+
+/// Those that change another, which comes first.
+const CHANGES: [(&str, &str); 2] = [("evictMissed", "webhook"), ("syncAck", "sync")];
 
 /// Those for pods of others' kustomizations.
 const OF_OTHERS: [&str; 2] = ["sidecar-fargate", "sidecar-gke"];
@@ -82,7 +89,19 @@ fn kustomized(components: &[&str]) -> Objects {
     fs::write(file, kustomization).expect("writable");
     let folder = folder.path().join("manifests");
     let text = run(Command::new("kubectl").arg("kustomize").arg(folder));
-    objects(&text.expect("kubectl is there, and the kustomization is good"))
+    let text = text.expect("kubectl is there, and the kustomization is good");
+    // kustomize adds a hash to its name, and Helm one to the pods.
+    let name = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  name: "));
+    let hashed = name.filter(|name| name.len() == "credlet-".len() + 10);
+    let hashed = hashed
+        .filter(|name| text.contains(&format!("kind: ConfigMap\nmetadata:\n  name: {name}\n")));
+    let hashed: Vec<&str> = hashed.collect();
+    let [hashed] = hashed[..] else {
+        panic!("{hashed:?}");
+    };
+    objects(&text.replace(hashed, "credlet"))
 }
 
 fn objects(text: &str) -> Objects {
@@ -108,19 +127,13 @@ fn comparable(objects: Objects) -> Objects {
     let objects = objects
         .into_iter()
         .filter(|((kind, ..), _)| kind != "Namespace");
-    let compared = objects.map(|((kind, mut namespace, mut name), mut object)| {
+    let compared = objects.map(|((kind, mut namespace, name), mut object)| {
         match kind.as_str() {
-            // kustomize adds a hash to the name, and Helm one to the pods.
-            "ConfigMap" => {
-                "credlet".clone_into(&mut name);
-                object["metadata"]["name"] = json!(name);
-            }
             "DaemonSet" | "Deployment" => {
                 let template = &mut object["spec"]["template"];
                 template["metadata"]["annotations"].take();
                 let container = &mut template["spec"]["containers"][0];
                 container["imagePullPolicy"].take();
-                container["envFrom"][0]["configMapRef"]["name"] = json!("credlet");
                 let env = container["env"].as_array_mut().expect("a list");
                 env.sort_by_key(|setting| setting["name"].to_string());
             }
@@ -163,13 +176,15 @@ fn assert_same(switches: &[(&str, &str)]) {
 fn the_chart_says_what_the_kustomization_says_with_each_component_and_with_all() {
     assert_same(&[]);
     for component in COMPONENTS {
-        if component.0 == "syncAck" {
-            assert_same(&[("sync", "sync"), component]);
-        } else {
-            assert_same(&[component]);
-        }
+        let changed = CHANGES.iter().find(|(key, _)| *key == component.0);
+        let changed = changed.map(|(_, changed)| (*changed, *changed));
+        assert_same(&[changed.as_slice(), &[component]].concat());
     }
-    assert_same(&COMPONENTS);
+    // A component that changes another comes after it in the list.
+    let (changing, others): (Vec<_>, Vec<_>) = COMPONENTS
+        .into_iter()
+        .partition(|component| CHANGES.iter().any(|(key, _)| *key == component.0));
+    assert_same(&[others, changing].concat());
 }
 
 #[test]
@@ -334,7 +349,11 @@ fn what_cannot_be_meant_is_refused_by_name() {
         (json!({"clustername": "prod"}), "clustername"),
         (json!({"components": {"imdss": true}}), "imdss"),
         (json!({"components": {"imds": "yes"}}), "imds"),
-        (json!({"components": {"syncAck": true}}), "components.sync"),
+        (json!({"components": {"syncAck": true}}), "components.sync,"),
+        (
+            json!({"components": {"evictMissed": true}}),
+            "components.webhook,",
+        ),
         (json!({"sync": {"replicas": 0}}), "replicas"),
         // Without a second agent on the node an update would drop requests.
         (json!({"agent": {"maxSurge": 0}}), "maxSurge"),

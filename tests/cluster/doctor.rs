@@ -104,6 +104,7 @@ async fn each_fault_of_a_cluster_is_found_and_gone_once_it_is_mended() {
     nodes::agents_and_taints(&rig).await;
     nodes::other_agents(&rig).await;
     nodes::policies(&rig).await;
+    nodes::agents_settings(&rig).await;
     sources::of_all_kinds(&rig).await;
     admission::webhook(&rig).await;
     admission::policy(&rig).await;

@@ -74,7 +74,7 @@ async fn a_bundle_that_somebody_empties_is_filled_again() {
     replica.leave().await;
 }
 
-/// With one that takes three seconds from one certificate to the next.
+/// With one that takes four seconds from one certificate to the next.
 #[tokio::test]
 async fn no_pod_is_refused_while_certificates_change() {
     let stage = Stage::on(plane().await, Policy::Fail).await;

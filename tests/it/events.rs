@@ -45,15 +45,22 @@ async fn a_role_that_aws_refuses_is_one_event_on_the_pod_that_asks() {
         let again = rig.get(address(1)).await;
         assert_eq!(again.status, StatusCode::FORBIDDEN);
     }
-    // To have no role is not worth an event.
-    assert_eq!(rig.get(address(2)).await.status, StatusCode::NOT_FOUND);
     rig.metric("credlet_events_total{outcome=\"Written\"} 1")
+        .await;
+    // That account's pods are told what they lack, too.
+    let none = rig.get(address(2)).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    rig.metric("credlet_events_total{outcome=\"Written\"} 2")
         .await;
 
     let events = rig.kube.events();
-    let [event] = &events[..] else {
+    let [event, stranger] = &events[..] else {
         panic!("{events:#?}");
     };
+    assert_eq!(stranger["reason"], "NoAssociation");
+    assert_eq!(stranger["regarding"]["name"], "stranger-1");
+    let note = stranger["note"].as_str().expect("a text");
+    assert!(note.starts_with(&none.field("message")), "{note}");
     assert_eq!(event["regarding"]["kind"], "Pod");
     assert_eq!(event["regarding"]["name"], "checkout-1");
     assert_eq!(event["regarding"]["namespace"], "shop");
@@ -62,7 +69,12 @@ async fn a_role_that_aws_refuses_is_one_event_on_the_pod_that_asks() {
     assert_eq!(event["reason"], "RoleRefused");
     assert_eq!(event["reportingController"], "credlet");
     assert_eq!(event["reportingInstance"], NODE);
-    assert_eq!(event["note"], told.field("message"));
+    let note = event["note"].as_str().expect("a text");
+    assert!(note.starts_with(&told.field("message")), "{note}");
+    assert!(
+        note.contains("; let the role's trust policy allow"),
+        "{note}"
+    );
     rig.leave().await;
 }
 

@@ -86,7 +86,10 @@ const KEPT_TO: &[(&str, &[&str])] = &[
         ],
     ),
     ("rcgen::", &["cluster/webhook/certificate.rs"]),
-    ("rustls::", &["cluster/webhook/"]),
+    (
+        "rustls::",
+        &["cluster/webhook/", "tools/doctor/certificate.rs"],
+    ),
     (
         "netsetup::",
         &["node.rs", "node/", "tools/doctor.rs", "tools/doctor/"],

@@ -15,6 +15,7 @@ mod metrics;
 mod monitoring;
 mod page;
 mod paths;
+mod reach;
 mod readme;
 mod sidecar;
 mod sidecar_manifests;

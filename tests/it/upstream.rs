@@ -80,6 +80,7 @@ impl Tokens for Shown {
 pub(super) fn sessions(cluster: Option<&str>, duration: Duration) -> Sessions {
     Sessions {
         cluster_name: cluster.map(Arc::from),
+        cluster_arn: None,
         node: "node-1".into(),
         duration,
         name: None,

@@ -1,7 +1,7 @@
 //! `credlet webhook` between stand-ins: what it answers, and what it does not.
 
 use bytes::Bytes;
-use credlet_tests::fake_aws::{CLUSTER, Entry, FakeAws};
+use credlet_tests::fake_aws::{Api, CLUSTER, Entry, FakeAws};
 use credlet_tests::fake_kube::{FakeKube, Fault, Kind, Verb};
 use credlet_tests::reviewer::{Reviewer, review};
 use hyper::StatusCode;
@@ -43,8 +43,8 @@ async fn an_account_that_eks_lists_has_its_pods_patched() {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         assert_eq!(is_patched(&answer.json()), is_given, "{account}");
     }
-    // Named in no list, whatever else is in the cluster.
-    assert_eq!(aws.count(credlet_tests::fake_aws::Api::List), 1);
+    // However many accounts there are.
+    assert_eq!(aws.count(Api::List), 1);
     reviewer.leave().await;
 }
 
@@ -124,4 +124,55 @@ async fn the_page_lists_all_metrics_that_are_served() {
     let missing: Vec<String> = names.filter(|name| !page.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     reviewer.leave().await;
+}
+
+/// What is in a manifest of the component, by its kind.
+fn manifest(file: &str, kind: &str) -> Value {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../manifests/components/webhook"
+    );
+    let text = std::fs::read_to_string(format!("{folder}/{file}")).expect("readable");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+    let mut found = documents.into_iter().filter(|it| it["kind"] == kind);
+    found.next().expect("one of the kind")
+}
+
+#[test]
+fn it_may_write_only_what_is_its_own_by_name_and_events() {
+    for kind in ["ClusterRole", "Role"] {
+        let role = manifest("rbac.yaml", kind);
+        for rule in role["rules"].as_array().expect("rules") {
+            let verbs: Vec<_> = rule["verbs"].as_array().expect("verbs").iter().collect();
+            let reads =
+                |verb: &&Value| ["get", "list", "watch"].contains(&verb.as_str().expect("text"));
+            let resource = rule["resources"][0].as_str().expect("text");
+            let is_own = rule["resourceNames"] == json!(["credlet-webhook"]);
+            // A lease that nobody has made yet has no name to be known by.
+            let is_new = resource == "leases" && verbs == ["create"];
+            let is_event = resource == "events";
+            assert!(
+                is_own || is_new || is_event || verbs.iter().all(reads),
+                "{rule}"
+            );
+            assert!(resource != "secrets" || is_own, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn pods_are_rather_made_without_it_than_not_at_all_and_two_answer() {
+    let webhook = &manifest("webhook.yaml", "MutatingWebhookConfiguration")["webhooks"][0];
+    assert_eq!(webhook["failurePolicy"], "Ignore");
+    assert_eq!(webhook["reinvocationPolicy"], "IfNeeded");
+    assert_eq!(webhook["clientConfig"].get("caBundle"), None);
+    let deployment = manifest("deployment.yaml", "Deployment");
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["containers"][0]["securityContext"]["capabilities"],
+        json!({"drop": ["ALL"]})
+    );
+    let budget = manifest("deployment.yaml", "PodDisruptionBudget");
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
 }

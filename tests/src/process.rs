@@ -152,6 +152,12 @@ impl Agent {
         self.ended().await
     }
 
+    /// Waits until it has ended, for as long as it goes on.
+    pub async fn gone(&mut self) {
+        let ended = self.child.wait().await;
+        ended.expect("a child can be waited for");
+    }
+
     /// Waits until it has ended. Returns its exit code, if it has one.
     ///
     /// # Panics

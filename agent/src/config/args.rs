@@ -74,6 +74,9 @@ pub(super) struct RunArgs {
     /// The cluster's name; required by the source `eks`
     #[arg(long, env = "CREDLET_CLUSTER_NAME")]
     pub(super) cluster_name: Option<String>,
+    /// The cluster's ARN, a session tag where an association does not bring it [default: none]
+    #[arg(long, env = "CREDLET_CLUSTER_ARN", value_parser = cluster_arn)]
+    pub(super) cluster_arn: Option<String>,
     #[command(flatten)]
     pub(super) hosts: HostArgs,
     /// The port that pods ask
@@ -294,6 +297,25 @@ fn place(text: &str) -> Result<(Place, String), String> {
         return Err("not the name of a place".to_owned());
     }
     Ok((place, name.to_owned()))
+}
+
+/// Or nothing, as an empty variable of the environment is.
+fn cluster_arn(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_one = match parts[..] {
+        ["arn", partition, "eks", region, account, resource] => {
+            partition.starts_with("aws")
+                && !region.is_empty()
+                && account.len() == 12
+                && account.bytes().all(|byte| byte.is_ascii_digit())
+                && (resource.strip_prefix("cluster/")).is_some_and(|name| !name.is_empty())
+        }
+        _ => text.is_empty(),
+    };
+    let is_short = text.len() <= 256;
+    (is_one && is_short)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "not arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME".to_owned())
 }
 
 fn session_tag(text: &str) -> Result<(String, String), String> {

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use super::args::{HostArgs, SourceName};
 use super::sources::sources;
 use super::{
-    AssociationSource, Colour, Error, Exchange, Network, Output, StatusReports, TokenRequests,
-    optional_address, prefix, usage,
+    AssociationSource, Colour, Error, Exchange, Network, Output, StatusReports, TaintKey,
+    TokenRequests, optional_address, prefix, usage,
 };
 
 /// What `credlet doctor` looks at. Valid once built.
@@ -43,7 +43,7 @@ pub struct Doctor {
     /// Whether the agent writes statuses of associations.
     pub status_reports: StatusReports,
     /// The taint that nodes start with, and the agent removes.
-    pub startup_taint: Option<String>,
+    pub startup_taint: Option<TaintKey>,
     /// The namespace that credlet is installed in.
     pub namespace: String,
     /// `None`: in-cluster configuration, then the usual file.
@@ -193,7 +193,7 @@ impl TryFrom<DoctorArgs> for Doctor {
             annotation_prefix: prefix(annotation_prefix)?,
             token_requests: request_tokens.into(),
             status_reports: association_status,
-            startup_taint: filled(startup_taint),
+            startup_taint: TaintKey::given(startup_taint)?,
             namespace,
             kubeconfig,
             proxy: Proxy::from_env(),

@@ -329,3 +329,19 @@ fn a_startup_taint_is_a_key_alone_and_an_empty_variable_none() {
     let line = refusal("run --startup-taint credlet.dev/agent-not-ready:NoSchedule");
     assert!(line.starts_with("--startup-taint is not the key"), "{line}");
 }
+
+#[test]
+fn a_clusters_arn_is_one_of_eks_or_empty() {
+    let arn = "arn:aws-cn:eks:cn-north-1:111122223333:cluster/c1";
+    let config = run(&format!("--cluster-name c1 --cluster-arn {arn}"));
+    assert_eq!(config.cluster_arn.as_deref(), Some(arn));
+    assert_eq!(run("--cluster-arn=").cluster_arn, None);
+    for odd in [
+        "c1",
+        "arn:aws:iam::111122223333:role/c1",
+        "arn:aws:eks:r:1:cluster/c1",
+    ] {
+        let line = refusal(&format!("run --cluster-arn {odd}"));
+        assert!(line.contains("--cluster-arn"), "{line}");
+    }
+}

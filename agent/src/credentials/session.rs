@@ -28,6 +28,8 @@ const HASH_BYTES: usize = 8;
 pub struct Sessions {
     /// A tag and a field of names, where the cluster has a name.
     pub cluster_name: Option<Arc<str>>,
+    /// A tag, where the association does not bring its own.
+    pub cluster_arn: Option<Arc<str>>,
     /// A field of names.
     pub node: Arc<str>,
     /// How long they last unless the grant says otherwise or they are chained.
@@ -44,6 +46,7 @@ impl From<&Config> for Sessions {
     fn from(config: &Config) -> Self {
         Self {
             cluster_name: config.cluster_name.as_deref().map(Arc::from),
+            cluster_arn: config.cluster_arn.as_deref().map(Arc::from),
             node: config.node_name.as_str().into(),
             duration: config.session_duration,
             name: config.session_name.clone(),
@@ -99,7 +102,10 @@ impl Sessions {
             .collect();
         let pod = key.pod.as_ref();
         let known = [
-            ("eks-cluster-arn", cluster_arn.as_deref().map(str::to_owned)),
+            (
+                "eks-cluster-arn",
+                (cluster_arn.as_deref().or(self.cluster_arn.as_deref())).map(str::to_owned),
+            ),
             (
                 "eks-cluster-name",
                 self.cluster_name.as_deref().map(str::to_owned),

@@ -13,9 +13,9 @@ use crate::associations::eks::Eks;
 use crate::associations::file::File;
 use crate::associations::spec::Defaults;
 use crate::aws::SdkConfig;
-use crate::broker::{Broker, Lent};
+use crate::broker::{Absence, Broker, Lent};
 use crate::clock::Clock;
-use crate::config::{AssociationSource, Config};
+use crate::config::{AssociationSource, Config, ImdsPods};
 use crate::credentials::Vault;
 use crate::credentials::eks_auth::{AUDIENCE, EksAuth};
 use crate::credentials::exchanges::Exchanges;
@@ -120,7 +120,7 @@ impl Rooms {
             vault.clone(),
             config.session_scope,
         );
-        let broker = Arc::new(broker.telling(notices));
+        let broker = Arc::new(broker.telling(notices, absence(config)));
         supervisor.spawn("prefetch", Arc::clone(&broker).keep_ready());
         Ok(Self {
             clock,
@@ -132,6 +132,14 @@ impl Rooms {
             vault,
             broker,
         })
+    }
+}
+
+/// Whether all who ask mean to.
+fn absence(config: &Config) -> Absence {
+    match config.imds.pods {
+        ImdsPods::All if !config.imds_hosts.is_empty() => Absence::OptedIn,
+        ImdsPods::All | ImdsPods::OptedIn => Absence::Told,
     }
 }
 

@@ -9,10 +9,11 @@ use self::api::{Api, Lack};
 use self::finding::worst;
 use self::report::Paint;
 use self::server::Skew;
+use self::settings::Origin;
 use crate::apiserver;
 use crate::aws as sdk;
 use crate::clock::Clock;
-use crate::config::{AssociationSource, Colour, Doctor, Output, Vantage};
+use crate::config::{AssociationSource, Colour, Doctor, Output, TaintKey, Vantage};
 use crate::node::network;
 
 mod agent;
@@ -34,6 +35,7 @@ mod ports;
 mod procfs;
 mod report;
 mod server;
+mod settings;
 mod sources;
 
 pub use self::finding::{Check, Finding, Verdict};
@@ -85,6 +87,14 @@ async fn look(settings: &Doctor) -> Vec<Finding> {
         }
     };
     let client = apiserver::connect(settings.kubeconfig.as_deref()).await;
+    let (adopted, origin, told) = match (vantage, &client) {
+        (Vantage::Outside, Ok(client)) => {
+            let (adopted, origin, finding) = settings::adopt(client, settings).await;
+            (adopted, origin, Some(finding))
+        }
+        (Vantage::Node | Vantage::Outside, _) => (settings.clone(), Origin::Given, None),
+    };
+    let settings = &adopted;
     let api = client.map(Api::new).map_err(|error| error.to_string());
     let server = async {
         match &api {
@@ -124,7 +134,8 @@ async fn look(settings: &Doctor) -> Vec<Finding> {
     }
     findings.extend(server::judge_clocks(&skews));
     findings.extend(cloud.findings);
-    let sources = sources::observe(api, settings, cloud.listed).await;
+    findings.extend(told);
+    let sources = sources::observe(api, settings, origin, cloud.listed).await;
     findings.extend(sources::judge(&sources));
     findings.sort_by_key(|finding| finding.check);
     findings
@@ -239,7 +250,10 @@ async fn in_cluster(
     };
     all.extend(others::judge(&settings.network, &others));
     let nodes = nodes::observe(api, &settings.namespace).await;
-    all.extend(nodes::judge(&nodes, settings.startup_taint.as_deref()));
+    all.extend(nodes::judge(
+        &nodes,
+        settings.startup_taint.as_ref().map(TaintKey::as_str),
+    ));
     all.extend(injection::judge(
         &injection::observe(api).await,
         clock.now(),

@@ -18,7 +18,7 @@ mod candidates;
 mod environment;
 mod facts;
 mod first;
-mod observe;
+pub(super) mod observe;
 mod report;
 mod role;
 #[cfg(test)]

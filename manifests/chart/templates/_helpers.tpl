@@ -20,39 +20,50 @@
 {{- end }}
 {{- end -}}
 
-{{/* What a component sets in the agents' environment. */}}
+{{/* What a component sets in the environment of the agents, or of a Deployment. */}}
 {{- define "credlet.components" -}}
-requestTokens: {name: CREDLET_REQUEST_TOKENS, value: "true"}
-associationStatus: {name: CREDLET_ASSOCIATION_STATUS, value: "on"}
-imds: {name: CREDLET_IMDS, value: node}
-startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint }}}
-sync: {name: CREDLET_ASSOCIATION_SOURCES, value: "{{ if .Values.associations }}file,{{ end }}crd,annotation"}
+credlet:
+  associationStatus: {name: CREDLET_ASSOCIATION_STATUS, value: "on"}
+  imds: {name: CREDLET_IMDS, value: node}
+  monitoring: {name: CREDLET_METRICS_ADDRESS, value: "0.0.0.0:2705"}
+  requestTokens: {name: CREDLET_REQUEST_TOKENS, value: "true"}
+  startupTaint: {name: CREDLET_STARTUP_TAINT, value: {{ .Values.agent.startupTaint }}}
+  sync: {name: CREDLET_ASSOCIATION_SOURCES, value: "{{ if .Values.associations }}file,{{ end }}crd,annotation"}
+credlet-sync:
+  syncAck: {name: CREDLET_SYNC_SOURCE, value: ack}
+credlet-webhook:
+  evictMissed: {name: CREDLET_EVICT_MISSED, value: "true"}
 {{- end -}}
 
-{{/* What all of this release's pods have: the image, and news of changed settings. */}}
-{{- define "credlet.pod" -}}
+{{/* A DaemonSet or Deployment as the values have it: the image, the environment by
+     components and by settings, and news of what those settings are. */}}
+{{- define "credlet.workload" -}}
 {{- $root := .root -}}
-{{- $template := .template -}}
-{{- $container := first $template.spec.containers -}}
+{{- $object := .object -}}
+{{- $template := $object.spec.template -}}
+{{- $pod := $template.spec -}}
+{{- $container := first $pod.containers -}}
 {{- $_ := set $container "image" (include "credlet.image" $root) -}}
 {{- $_ = set $container "imagePullPolicy" $root.Values.image.pullPolicy -}}
+{{- $_ = set $container "resources" .values.resources -}}
 {{- with $root.Values.image.pullSecrets -}}
-{{- $_ = set $template.spec "imagePullSecrets" . -}}
+{{- $_ = set $pod "imagePullSecrets" . -}}
+{{- end -}}
+{{- range $component, $setting := get (include "credlet.components" $root | fromYaml) $object.metadata.name -}}
+{{- if index $root.Values.components $component -}}
+{{- $_ = set $container "env" (append $container.env $setting) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := .values.settings -}}
+{{- $_ = set $container "env" (append $container.env (dict "name" $name "value" (toString $value))) -}}
+{{- end -}}
+{{- if and $root.Values.associations (ne $object.metadata.name "credlet-sync") -}}
+{{- $_ = set $container "env" (append $container.env (dict "name" "CREDLET_ASSOCIATION_FILE" "value" "/etc/credlet/associations.yaml")) -}}
+{{- $_ = set $container "volumeMounts" (append ($container.volumeMounts | default list) (dict "name" "associations" "mountPath" "/etc/credlet" "readOnly" true)) -}}
+{{- $_ = set $pod "volumes" (append ($pod.volumes | default list) (dict "name" "associations" "configMap" (dict "name" "credlet-associations"))) -}}
 {{- end -}}
 {{- $settings := dict "credlet.dev/settings" (include "credlet.settings" $root | sha256sum) -}}
-{{- $_ = set $template.metadata "annotations" (merge $settings .annotations) -}}
-{{- end -}}
-
-{{/* A component's Deployment. */}}
-{{- define "credlet.deployment" -}}
-{{- $_ := include "credlet.pod" (dict "root" .root "template" .object.spec.template "annotations" dict) -}}
-{{- $container := first .object.spec.template.spec.containers -}}
-{{- $_ = set .object.spec "replicas" .values.replicas -}}
-{{- $_ = set $container "resources" .values.resources -}}
-{{- if and (eq .object.metadata.name "credlet-sync") .root.Values.components.syncAck -}}
-{{- $_ = set $container "env" (append $container.env (dict "name" "CREDLET_SYNC_SOURCE" "value" "ack")) -}}
-{{- end -}}
-{{- toYaml .object -}}
+{{- $_ = set $template.metadata "annotations" (merge $settings (.values.podAnnotations | default dict)) -}}
 {{- end -}}
 
 {{/* A mutating policy or its binding, with what the policies begin with: a map in CEL. */}}

@@ -163,3 +163,39 @@ async fn add_policy(rig: &Rig, name: &str, egress: Value) {
     let path = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies";
     rig.create(path, policy).await;
 }
+
+/// As the agents' own pods have them: after [`policies`], which allow port 80.
+pub(super) async fn agents_settings(rig: &Rig) {
+    let check = "settings";
+    let report = rig.look("").await;
+    report.has(check, "skipped", "are taken to be those given here");
+    let data = json!({
+        "CREDLET_PORT": "8080",
+        "CREDLET_ASSOCIATION_FILE": "/etc/credlet/associations.yaml",
+    });
+    let map = json!({"metadata": {"name": "credlet"}, "data": data});
+    rig.create("/api/v1/namespaces/credlet/configmaps", map)
+        .await;
+    let labels = json!({"app": "credlet"});
+    let container = json!({
+        "name": "credlet",
+        "image": "localhost/credlet",
+        "args": ["run", "--request-tokens"],
+        "envFrom": [{"configMapRef": {"name": "credlet"}}],
+    });
+    let set = json!({
+        "metadata": {"name": "credlet"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    });
+    let sets = "/apis/apps/v1/namespaces/credlet/daemonsets";
+    rig.create(sets, set).await;
+    let report = rig.look("").await;
+    report.has(check, "ok", "those of the DaemonSet credlet/credlet");
+    report.has("network-policies", "failure", "may not reach it: cart-0");
+    let words = "/etc/credlet/associations.yaml is in the agents' pods";
+    report.has("sources", "skipped", words);
+    rig.delete(&format!("{sets}/credlet")).await;
+}

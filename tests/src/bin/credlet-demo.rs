@@ -231,10 +231,12 @@ impl Demo {
         println!("  {} curl -s {URL}", enter(&pod)?);
         println!("  {} curl -s http://{PROBES}/readyz", enter(&node)?);
         println!("  {} curl -s http://127.0.0.1:2705/metrics", enter(&node)?);
+        let credlet = process::binary();
+        println!("  {} {} status", enter(&node)?, credlet.display());
         stdout().flush()?;
         tokio::select! {
             stop = tokio::signal::ctrl_c() => Ok(stop?),
-            _ = self.agent.ended() => Err(format!("the agent has ended:\n{}", self.agent.log()).into()),
+            () = self.agent.gone() => Err(format!("the agent has ended:\n{}", self.agent.log()).into()),
         }
     }
 }

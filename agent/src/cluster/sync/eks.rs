@@ -269,14 +269,13 @@ impl Cluster {
                     it.known.insert(origin, Known::Gone);
                 });
             }
+            // The same again, at a slower pace.
+            Err(failure) if failure.fault == Fault::Throttled => {}
             Err(failure) => {
                 self.roll.failed(&entry.id, now);
-                // A pace that is too quick is nobody's fault but this program's.
-                if failure.fault != Fault::Throttled {
-                    self.board.change(&self.feed, |it| {
-                        note(&mut it.standing.unusable, origin, failure.to_string());
-                    });
-                }
+                self.board.change(&self.feed, |it| {
+                    note(&mut it.standing.unusable, origin, failure.to_string());
+                });
             }
         }
     }

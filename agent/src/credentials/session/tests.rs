@@ -33,6 +33,7 @@ fn of_pod(account: ServiceAccount, pod: &str) -> Key {
 fn sessions(name: Option<&str>) -> Sessions {
     Sessions {
         cluster_name: Some("blue".into()),
+        cluster_arn: None,
         node: "node-1".into(),
         duration: Duration::from_hours(1),
         name: name.map(|name| name.parse().expect("a template")),
@@ -140,6 +141,19 @@ fn a_session_of_one_pod_is_tagged_with_it_and_nobody_declares_another_s() {
     ];
     let wanted = wanted.map(|(key, value)| (key, value.to_owned()));
     assert_eq!(tags, BTreeMap::from(wanted));
+}
+
+#[test]
+fn the_agents_own_cluster_is_a_tag_where_the_association_brings_none() {
+    let mut sessions = sessions(None);
+    sessions.cluster_arn = Some("of the agent".into());
+    let key = of_pod(account("shop", "checkout"), "checkout-0");
+    let tag = |grant: &Grant| {
+        let tags = sessions.tags(&key, grant).expect("few");
+        tags["eks-cluster-arn"].clone()
+    };
+    assert_eq!(tag(&grant()), "of the agent");
+    assert!(tag(&with_tags(BTreeMap::new())).ends_with(":cluster/blue"));
 }
 
 fn numbered(count: usize) -> BTreeMap<String, String> {

@@ -16,6 +16,8 @@ pub enum Verdict {
 /// What is looked at, in the order in which it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
+    /// Whose settings are looked at.
+    Settings,
     /// The addresses that pods ask, and their link.
     Link,
     /// IPv6 of the node.
@@ -119,6 +121,7 @@ impl Check {
     /// For people and scripts.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Settings => "settings",
             Self::Link => "link",
             Self::Ipv6 => "ipv6",
             Self::Ports => "ports",

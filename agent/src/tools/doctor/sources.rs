@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::api::{Api, Lack, text};
 use super::finding::{Check, Finding};
+use super::settings::Origin;
 use crate::associations::crd::{CLUSTER, Declaration, GROUP, NAMESPACED, VERSION};
 use crate::associations::file;
 use crate::associations::spec::Defaults;
@@ -25,6 +26,8 @@ const NAMED: usize = 5;
 pub(super) enum Seen {
     /// The file has so many entries, or this is why it cannot be used.
     File(String, Result<usize, String>),
+    /// The file is in the agents' pods.
+    FileThere(String),
     Crd(Presence, Result<Declared, Lack>),
     /// So many accounts are annotated.
     Annotation(Presence, Result<usize, Lack>),
@@ -44,11 +47,19 @@ pub(super) struct Declared {
 }
 
 /// All sources but EKS, which is asked elsewhere.
-pub(super) async fn observe(api: Option<&Api>, settings: &Doctor, eks: Option<usize>) -> Vec<Seen> {
+pub(super) async fn observe(
+    api: Option<&Api>,
+    settings: &Doctor,
+    origin: Origin,
+    eks: Option<usize>,
+) -> Vec<Seen> {
     let defaults = defaults(settings);
     let mut all = Vec::new();
     for source in &settings.sources {
         all.push(match source {
+            AssociationSource::File(path) if origin == Origin::Agents => {
+                Seen::FileThere(path.display().to_string())
+            }
             AssociationSource::File(path) => {
                 Seen::File(path.display().to_string(), entries(path, &defaults))
             }
@@ -138,7 +149,7 @@ pub(super) fn judge(all: &[Seen]) -> Vec<Finding> {
         Seen::Crd(_, found) => *found == Err(Lack::Absent) || *found == Ok(Declared::default()),
         Seen::Annotation(_, found) => *found == Ok(0),
         Seen::Eks(found) => *found == Some(0),
-        Seen::EksAuth => false,
+        Seen::FileThere(_) | Seen::EksAuth => false,
     };
     if all.iter().all(is_empty) {
         findings.push(Finding::warning(
@@ -163,6 +174,11 @@ fn of_source(seen: &Seen) -> Vec<Finding> {
             check,
             format!("file: {path} {why}"),
             "mend it; an agent that runs keeps the last good one, and one that starts ends",
+        )],
+        Seen::FileThere(path) => vec![Finding::skipped(
+            check,
+            format!("file: {path} is in the agents' pods"),
+            "run this in one: `kubectl -n credlet exec ds/credlet -- /credlet doctor`",
         )],
         Seen::Crd(_, Ok(declared)) => of_declared(declared),
         Seen::Crd(presence, Err(Lack::Absent)) => vec![absent(

@@ -10,7 +10,7 @@ use super::environment::{Container, Token};
 use super::facts::{Facts, Here};
 use crate::config::{IdentityMode, TokenRequests};
 use crate::credentials::eks_auth::AUDIENCE;
-use crate::credentials::{NoToken, Refusal};
+use crate::credentials::{NoToken, Refusal, remedy};
 use crate::identity::Caller;
 use crate::identity::pods::{Life, Network};
 use crate::model::{Association, Means};
@@ -172,15 +172,15 @@ fn refused(error: broker::Error) -> First {
         message,
     } = error.into();
     First::Refused {
-        advice: advice(&code),
+        advice: advice(&code, &message),
         status,
         code,
         message,
     }
 }
 
-/// What a person can do about an answer, by its code.
-pub(super) fn advice(code: &str) -> &'static str {
+/// What a person can do about an answer.
+pub(super) fn advice(code: &str, message: &str) -> &'static str {
     match code {
         "NoAssociation" => {
             "declare one: a PodIdentityAssociation in the pod's namespace, an entry of the \
@@ -201,10 +201,7 @@ pub(super) fn advice(code: &str) -> &'static str {
             "a pod on the host network is known by a token alone: mount one and name its file in \
              AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
         }
-        "Denied" => {
-            "credlet trust-policy --help: its --check says what the role's trust policy lacks; \
-             the agent's own identity must be allowed sts:AssumeRole and sts:TagSession on it"
-        }
+        "Denied" => remedy(message),
         "TooLarge" => "drop some of the session's tags, or shorten its policy",
         "GonePod" => "the pod has ended: look at one that runs",
         "SourceFailed" | "SourceLate" => {

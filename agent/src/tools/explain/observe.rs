@@ -130,7 +130,12 @@ fn run(pod: &Value) -> Option<&Value> {
     containers.find(|it| it["args"][0] == "run")
 }
 
-async fn settings(client: &Client, agent: Option<&Value>, node: &str) -> Result<Config, String> {
+/// The settings of an agent's pod, as it would read them itself on the node.
+pub(in crate::tools) async fn settings(
+    client: &Client,
+    agent: Option<&Value>,
+    node: &str,
+) -> Result<Config, String> {
     let agent = agent.ok_or("no agent's pod is to be seen")?;
     let container = run(agent).ok_or("the agent's pod runs no agent")?;
     let arguments = container["args"].as_array().into_iter().flatten().skip(1);

@@ -272,7 +272,7 @@ fn told(asked: &Seen<Asked>) -> Vec<(&'static str, String)> {
         Some(code) => {
             let message = asked.message.as_deref().unwrap_or_default();
             all.push(("gets", format!("{} {code}: {message}", asked.status)));
-            let advice = advice(code);
+            let advice = advice(code, message);
             if !advice.is_empty() {
                 all.push(("so", advice.to_owned()));
             }

@@ -24,9 +24,13 @@ const SETTINGS: Settings = Settings {
 const RATE: f64 = 5.0;
 
 async fn follow(cloud: &Cloud, there: Vec<Origin>) -> Board {
+    follow_at(cloud, there, RATE).await
+}
+
+async fn follow_at(cloud: &Cloud, there: Vec<Origin>, rate: f64) -> Board {
     let board = Board::new([Feed::Eks(CLUSTER.into())]);
     let clock = Clock::paused(SystemTime::UNIX_EPOCH + Duration::from_hours(500_000));
-    let pace = Pace::new(RATE);
+    let pace = Pace::new(rate);
     let sdk = cloud.sdk().await;
     let asking = Asking::new(&sdk, pace, SETTINGS, Metrics::default(), clock);
     let cluster = Cluster::new(asking, &CLUSTER.into(), 0, board.clone(), there);
@@ -113,4 +117,19 @@ async fn a_new_leader_asks_no_more_than_the_one_before() {
     let calls = cloud.calls();
     assert!((900..=1100).contains(&calls), "{calls}");
     assert_eq!(cloud.state().throttled, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_eks_throttles_it_is_asked_more_slowly_and_all_is_known_all_the_same() {
+    let cloud = Cloud::of(300);
+    let start = Instant::now();
+    let board = follow_at(&cloud, Vec::new(), 50.0).await;
+    while board.look(|state| state.known.len()) < 300 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(start.elapsed() < Duration::from_mins(3));
+    }
+    let throttled = cloud.state().throttled;
+    let all = cloud.calls();
+    assert!(throttled > 0 && throttled * 4 < all, "{throttled} of {all}");
+    assert!(board.look(|state| state.feeds[0].1.unusable.is_empty()));
 }
