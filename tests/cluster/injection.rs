@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credlet::associations::crd::{CLUSTER, GROUP, NAMESPACED, VERSION};
+use credlet::cluster::webhook::Pace;
 use credlet_tests::process::binary;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::control_plane::{ControlPlane, Settings};
 use crate::place::Place;
+use crate::webhook::rig::{Policy, Stage, plane};
 
 mod cases;
 mod judge;
@@ -231,6 +233,30 @@ async fn the_api_server_gives_pods_by_its_policies_what_they_lack() {
         }
     }
     hold(&place, &staged).await;
+}
+
+#[tokio::test]
+async fn the_webhook_gives_pods_what_they_lack() {
+    let stage = Stage::on(plane().await, Policy::Fail).await;
+    let staged = staged(&stage.place.namespace);
+    declare(&stage.place, &staged).await;
+    let replica = stage.replica("", Pace::default()).await;
+    stage.serve_by(&[&replica]).await;
+    replica.ready().await;
+    let given = |it: &&Staged| !matches!(it.case.wanted, Wanted::Nothing);
+    let first = staged.iter().find(given).expect("a case");
+    let deadline = Instant::now() + PATIENCE;
+    // Until the API server knows of it.
+    while let Err(why) = judge(
+        &first.case,
+        &first.pod,
+        &admitted(&stage.place, &first.pod).await,
+    ) {
+        assert!(Instant::now() < deadline, "{why}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    hold(&stage.place, &staged).await;
+    replica.leave().await;
 }
 
 #[test]

@@ -7,7 +7,7 @@ use credlet::cluster::webhook::{Farewell, Pace, Times, certificate};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-mod rig;
+pub(crate) mod rig;
 
 use rig::{PATIENCE, Policy, Stage, plane};
 
