@@ -48,8 +48,8 @@ async fn a_role_that_aws_refuses_is_one_event_on_the_pod_that_asks() {
     rig.metric("credlet_events_total{outcome=\"Written\"} 1")
         .await;
     // That account's pods are told what they lack, too.
-    let none = rig.get(address(2)).await;
-    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    let without = rig.get(address(2)).await;
+    assert_eq!(without.status, StatusCode::NOT_FOUND);
     rig.metric("credlet_events_total{outcome=\"Written\"} 2")
         .await;
 
@@ -60,7 +60,7 @@ async fn a_role_that_aws_refuses_is_one_event_on_the_pod_that_asks() {
     assert_eq!(stranger["reason"], "NoAssociation");
     assert_eq!(stranger["regarding"]["name"], "stranger-1");
     let note = stranger["note"].as_str().expect("a text");
-    assert!(note.starts_with(&none.field("message")), "{note}");
+    assert!(note.starts_with(&without.field("message")), "{note}");
     assert_eq!(event["regarding"]["kind"], "Pod");
     assert_eq!(event["regarding"]["name"], "checkout-1");
     assert_eq!(event["regarding"]["namespace"], "shop");
