@@ -134,14 +134,18 @@ async fn apply(place: &Place, document: Value) {
 
 /// The pod as the API server would store it.
 async fn admitted(place: &Place, pod: &Value) -> Value {
+    try_admitted(place, pod).await.expect("a pod that may be")
+}
+
+async fn try_admitted(place: &Place, pod: &Value) -> kube::Result<Value> {
     let pods = Api::<Pod>::namespaced(place.admin.clone(), &place.namespace);
     let dry = PostParams {
         dry_run: true,
         ..PostParams::default()
     };
     let pod: Pod = serde_json::from_value(pod.clone()).expect("a pod");
-    let pod = pods.create(&dry, &pod).await.expect("a pod that may be");
-    serde_json::to_value(pod).expect("plain data")
+    let pod = pods.create(&dry, &pod).await?;
+    Ok(serde_json::to_value(pod).expect("plain data"))
 }
 
 /// All that is wrong, by case.
@@ -246,12 +250,13 @@ async fn the_webhook_gives_pods_what_they_lack() {
     let given = |it: &&Staged| !matches!(it.case.wanted, Wanted::Nothing);
     let first = staged.iter().find(given).expect("a case");
     let deadline = Instant::now() + PATIENCE;
-    // Until the API server knows of it.
-    while let Err(why) = judge(
-        &first.case,
-        &first.pod,
-        &admitted(&stage.place, &first.pod).await,
-    ) {
+    let held = async || {
+        let pod = try_admitted(&stage.place, &first.pod).await;
+        let pod = pod.map_err(|error| error.to_string())?;
+        judge(&first.case, &first.pod, &pod)
+    };
+    // Until the API server knows of it, and whom to trust.
+    while let Err(why) = held().await {
         assert!(Instant::now() < deadline, "{why}");
         sleep(Duration::from_millis(50)).await;
     }
