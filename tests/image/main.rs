@@ -49,12 +49,18 @@ fn it_holds_the_programs_their_libraries_and_certificates_and_nothing_else() {
 #[tokio::test]
 async fn each_of_its_programs_answers_by_the_name_of_the_agents() {
     let image = Image::unpack();
-    for (arguments, answer) in [
-        ("version", concat!("credlet ", env!("CARGO_PKG_VERSION"))),
+    let version = concat!("credlet ", env!("CARGO_PKG_VERSION"));
+    let answers = [
+        ("version", version),
         ("sidecar --help", "Usage: credlet sidecar"),
         ("trust-policy --help", "Usage: credlet trust-policy"),
-    ] {
-        let output = image.command().args(arguments.split(' ')).output().await;
+    ];
+    for (program, (arguments, answer)) in PROGRAMS.into_iter().zip(answers) {
+        let output = image
+            .command(program)
+            .args(arguments.split(' '))
+            .output()
+            .await;
         let output = output.expect("setpriv and chroot start");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let error = String::from_utf8_lossy(&output.stderr);
@@ -75,7 +81,7 @@ async fn it_serves_its_node_with_no_more_than_the_daemonset_grants() {
     kube.apply(object.addresses([POD.to_string().as_str()]));
     fs::write(image.root().join("kubeconfig"), kube.kubeconfig()).expect("writable");
 
-    let mut command = process::settings(image.command(), aws.url());
+    let mut command = process::settings(image.command("credlet"), aws.url());
     command
         .args(["--kubeconfig", "/kubeconfig"])
         .env("PATH", path());
@@ -177,10 +183,10 @@ impl Image {
         self.folder.path().join("bundle/rootfs")
     }
 
-    /// `/credlet` in the image. Ambient capabilities are how a user other than
+    /// A program in the image. Ambient capabilities are how a user other than
     /// root can have some; `no_setuid_fixup` lets them survive the change of
     /// user, and executing as that user leaves the ambient ones only.
-    fn command(&self) -> Command {
+    fn command(&self, program: &str) -> Command {
         let capabilities = format!("-all,+{}", granted().join(",+").to_lowercase());
         let mut command = Command::new("setpriv");
         command
@@ -190,7 +196,7 @@ impl Image {
             .arg(format!("--ambient-caps={capabilities}"))
             .args(["chroot", "--groups=", &format!("--userspec={USER}")])
             .arg(self.root())
-            .arg("/credlet");
+            .arg(format!("/{program}"));
         command
     }
 }
