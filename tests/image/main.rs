@@ -52,8 +52,8 @@ async fn each_of_its_programs_answers_by_the_name_of_the_agents() {
     let version = concat!("credlet ", env!("CARGO_PKG_VERSION"));
     let answers = [
         ("version", version),
-        ("sidecar --help", "Usage: credlet sidecar"),
-        ("trust-policy --help", "Usage: credlet trust-policy"),
+        ("sidecar --help", "sidecar [OPTIONS]"),
+        ("trust-policy --help", "trust-policy <COMMAND>"),
     ];
     for (program, (arguments, answer)) in PROGRAMS.into_iter().zip(answers) {
         let output = image

@@ -19,7 +19,7 @@ const SESSION_DURATION: std::ops::RangeInclusive<Duration> =
 
 /// The per-node AWS credential agent for Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "credlet", disable_help_subcommand = true)]
+#[command(name = "credlet", bin_name = "credlet", disable_help_subcommand = true)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) verb: Verb,

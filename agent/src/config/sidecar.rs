@@ -104,7 +104,7 @@ pub enum Account {
 
 /// The AWS credentials of one pod, from inside it.
 #[derive(Debug, Parser)]
-#[command(name = "credlet", disable_help_subcommand = true)]
+#[command(name = "credlet", bin_name = "credlet", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

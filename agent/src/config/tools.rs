@@ -34,7 +34,7 @@ pub enum Command {
 
 /// What is in nobody's way to credentials.
 #[derive(Debug, Parser)]
-#[command(name = "credlet", disable_help_subcommand = true)]
+#[command(name = "credlet", bin_name = "credlet", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
