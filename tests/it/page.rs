@@ -57,6 +57,21 @@ impl Drop for Told {
     }
 }
 
+/// The page of an example, which is told as long as the first is there.
+async fn shown() -> (Told, Browser) {
+    let told = Told::new(example::status());
+    let mut browser = Browser::start(1280, 940).await;
+    show(&mut browser, &told).await;
+    (told, browser)
+}
+
+async fn show(browser: &mut Browser, told: &Told) {
+    browser.go(&told.url).await;
+    browser
+        .until("document.querySelectorAll('#accounts tbody').length === 9")
+        .await;
+}
+
 /// What the rows that are to be seen say of an account, as one line of text.
 async fn rows(browser: &mut Browser) -> Vec<String> {
     let rows = browser
@@ -86,12 +101,7 @@ fn assert_well(browser: &Browser) {
 
 #[tokio::test]
 async fn it_shows_each_account_with_its_role_its_state_and_what_is_wrong() {
-    let told = Told::new(example::status());
-    let mut browser = Browser::start(1280, 940).await;
-    browser.go(&told.url).await;
-    browser
-        .until("document.querySelectorAll('#accounts tbody').length === 9")
-        .await;
+    let (_told, mut browser) = shown().await;
     let rows = rows(&mut browser).await;
     // What is in trouble comes first, and who has no role last.
     assert!(rows[0].starts_with("batch/nightly Failing"), "{rows:#?}");
@@ -158,10 +168,7 @@ async fn its_picture_has_the_bars_and_the_colours_of_both_themes() {
         ),
     ] {
         browser.prefer(scheme).await;
-        browser.go(&told.url).await;
-        browser
-            .until("document.querySelectorAll('#accounts tbody').length === 9")
-            .await;
+        show(&mut browser, &told).await;
         let bars = browser
             .evaluate(
                 "[...document.querySelectorAll('#accounts tbody')].filter(it => it.querySelector('.track:not([hidden])'))
@@ -200,12 +207,7 @@ async fn its_picture_has_the_bars_and_the_colours_of_both_themes() {
 
 #[tokio::test]
 async fn accounts_are_found_by_keyboard_alone() {
-    let told = Told::new(example::status());
-    let mut browser = Browser::start(1280, 940).await;
-    browser.go(&told.url).await;
-    browser
-        .until("document.querySelectorAll('#accounts tbody').length === 9")
-        .await;
+    let (_told, mut browser) = shown().await;
     browser.press("/").await;
     type_in(&mut browser, "shop rep").await;
     let found = rows(&mut browser).await;
@@ -236,12 +238,7 @@ async fn accounts_are_found_by_keyboard_alone() {
 
 #[tokio::test]
 async fn who_cannot_see_it_is_told_the_same() {
-    let told = Told::new(example::status());
-    let mut browser = Browser::start(1280, 940).await;
-    browser.go(&told.url).await;
-    browser
-        .until("document.querySelectorAll('#accounts tbody').length === 9")
-        .await;
+    let (_told, mut browser) = shown().await;
     let facts = browser
         .evaluate(
             "({
@@ -284,12 +281,7 @@ async fn who_cannot_see_it_is_told_the_same() {
 
 #[tokio::test]
 async fn what_changes_is_written_and_what_does_not_is_left_alone() {
-    let told = Told::new(example::status());
-    let mut browser = Browser::start(1280, 940).await;
-    browser.go(&told.url).await;
-    browser
-        .until("document.querySelectorAll('#accounts tbody').length === 9")
-        .await;
+    let (told, mut browser) = shown().await;
     // Every change of the tree and of attributes in the rows, from now on.
     browser
         .evaluate(
