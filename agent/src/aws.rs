@@ -21,6 +21,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
 use crate::cache::FETCH_TIMEOUT;
@@ -153,6 +154,23 @@ pub struct Metrics {
     pub calls: Family<CallLabels, Counter>,
     /// Seconds from a call's start to its end.
     pub seconds: Family<ApiLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Metrics {
+    /// Names both.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "upstream_calls",
+            "Calls to AWS that ended by API and outcome",
+            self.calls.clone(),
+        );
+        registry.register_with_unit(
+            "upstream",
+            "Time that calls to AWS took by API",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+    }
 }
 
 /// What tells calls apart.

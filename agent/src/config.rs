@@ -249,8 +249,7 @@ impl TryFrom<RunArgs> for Config {
             state_dir,
             kubeconfig,
             imds,
-            log_format,
-            log_level,
+            log,
         } = args;
         let cluster_name = cluster_name.filter(|name| !name.is_empty());
         if port != 0 && port == probe_port {
@@ -309,10 +308,7 @@ impl TryFrom<RunArgs> for Config {
             max_pod_staleness,
             state_dir: state_dir.filter(|path| !path.as_os_str().is_empty()),
             kubeconfig,
-            log: Log {
-                format: log_format,
-                level: log_level,
-            },
+            log,
         })
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, LogFormat, LogLevel, Place,
-    StatusAccess, StatusReports,
+    Exchange, IdentityMode, ImdsMode, ImdsOthers, ImdsPods, LinkKind, Log, Place, StatusAccess,
+    StatusReports,
 };
 use crate::model::{SessionName, SessionScope, StsEndpoints, check_session_tag};
 
@@ -188,12 +188,8 @@ pub(super) struct RunArgs {
     pub(super) kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     pub(super) imds: ImdsArgs,
-    /// How logs look
-    #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
-    pub(super) log_format: LogFormat,
-    /// The least severe event that is logged
-    #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
-    pub(super) log_level: LogLevel,
+    #[command(flatten)]
+    pub(super) log: Log,
 }
 
 /// What the instance metadata service answers, and to whom.

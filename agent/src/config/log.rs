@@ -1,13 +1,15 @@
 //! How logs look.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
-/// How logs look.
-#[derive(Clone, Copy, Debug)]
+/// How logs look, of every program that serves.
+#[derive(Args, Clone, Copy, Debug)]
 pub struct Log {
-    /// One JSON object or one line of text each.
+    /// How logs look
+    #[arg(id = "log_format", long = "log-format", env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub format: LogFormat,
-    /// The least severe that is written.
+    /// The least severe event that is logged
+    #[arg(id = "log_level", long = "log-level", env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub level: LogLevel,
 }
 

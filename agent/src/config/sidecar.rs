@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::args::session_duration;
-use super::{Error, ImdsVersions, LinkKind, Log, LogFormat, LogLevel, Network, parsed, usage};
+use super::{Error, ImdsVersions, LinkKind, Log, Network, parsed, usage};
 use crate::model::{Field, Part, RoleArn, ServiceAccount, SessionName, StsEndpoints};
 
 #[cfg(test)]
@@ -162,12 +162,8 @@ struct SidecarArgs {
     /// Which STS endpoint answers for the region
     #[arg(long, env = "AWS_STS_REGIONAL_ENDPOINTS", value_enum, default_value_t = StsEndpoints::Regional)]
     sts_regional_endpoints: StsEndpoints,
-    /// How logs look
-    #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
-    log_format: LogFormat,
-    /// The least severe event that is logged
-    #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
-    log_level: LogLevel,
+    #[command(flatten)]
+    log: Log,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -205,8 +201,7 @@ impl TryFrom<SidecarArgs> for Sidecar {
             session_name,
             session_duration,
             sts_regional_endpoints,
-            log_format,
-            log_level,
+            log,
         } = args;
         if probe_port != 0 && bind.iter().any(|bind| bind.port() == probe_port) {
             return Err(usage("--probe-port", "is a port of --bind"));
@@ -247,10 +242,7 @@ impl TryFrom<SidecarArgs> for Sidecar {
             session_name,
             session_duration,
             sts_endpoints: sts_regional_endpoints,
-            log: Log {
-                format: log_format,
-                level: log_level,
-            },
+            log,
         })
     }
 }

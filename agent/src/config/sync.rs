@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::duration;
-use super::{Error, Exchange, Log, LogFormat, LogLevel, optional_address, usage};
+use super::{Error, Exchange, Log, optional_address, usage};
 
 /// EKS throttles an account that asks much more often, whoever it is.
 const MOST_RATE: f64 = 50.0;
@@ -90,12 +90,8 @@ pub(super) struct SyncArgs {
     /// A kubeconfig file [default: in-cluster, then the usual file]
     #[arg(long, env = "CREDLET_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
-    /// How logs look
-    #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
-    log_format: LogFormat,
-    /// The least severe event that is logged
-    #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
-    log_level: LogLevel,
+    #[command(flatten)]
+    log: Log,
 }
 
 impl TryFrom<SyncArgs> for Sync {
@@ -113,8 +109,7 @@ impl TryFrom<SyncArgs> for Sync {
             probe_port,
             metrics_address,
             kubeconfig,
-            log_format,
-            log_level,
+            log,
         } = args;
         let mut clusters: Vec<Arc<str>> = Vec::new();
         // An empty variable of the environment names none.
@@ -149,10 +144,7 @@ impl TryFrom<SyncArgs> for Sync {
             probe_port,
             metrics_address: optional_address("--metrics-address", &metrics_address)?,
             kubeconfig,
-            log: Log {
-                format: log_format,
-                level: log_level,
-            },
+            log,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::injection::InjectionArgs;
-use super::{Error, Injection, Log, LogFormat, LogLevel, optional_address, usage};
+use super::{Error, Injection, Log, optional_address, usage};
 
 /// How `credlet webhook` serves its cluster. Valid once built.
 #[derive(Clone, Debug)]
@@ -107,12 +107,8 @@ pub(super) struct WebhookArgs {
     /// A kubeconfig file [default: in-cluster, then the usual file]
     #[arg(long, env = "CREDLET_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
-    /// How logs look
-    #[arg(long, env = "CREDLET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
-    log_format: LogFormat,
-    /// The least severe event that is logged
-    #[arg(long, env = "CREDLET_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
-    log_level: LogLevel,
+    #[command(flatten)]
+    log: Log,
 }
 
 impl TryFrom<WebhookArgs> for Webhook {
@@ -134,8 +130,7 @@ impl TryFrom<WebhookArgs> for Webhook {
             service,
             evict_missed,
             kubeconfig,
-            log_format,
-            log_level,
+            log,
         } = args;
         if port != 0 && port == probe_port {
             return Err(usage("--probe-port", "is the same as --port"));
@@ -169,10 +164,7 @@ impl TryFrom<WebhookArgs> for Webhook {
                 Missed::Told
             },
             kubeconfig: given(kubeconfig),
-            log: Log {
-                format: log_format,
-                level: log_level,
-            },
+            log,
         })
     }
 }

@@ -89,17 +89,7 @@ impl Metrics {
             "Connections closed unheard by the limit that was reached",
             serve.refused,
         );
-        it.register(
-            "upstream_calls",
-            "Calls to AWS that ended by API and outcome",
-            aws.calls,
-        );
-        it.register_with_unit(
-            "upstream",
-            "Time that calls to AWS took by API",
-            Unit::Seconds,
-            aws.seconds,
-        );
+        aws.register(it);
         it.register(
             "credentials",
             "Sessions that are kept by state",

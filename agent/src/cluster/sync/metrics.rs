@@ -153,17 +153,7 @@ impl Names {
             "Lists and watches of the API server's that ended before their time by reason",
             losses,
         );
-        it.register(
-            "upstream_calls",
-            "Calls to AWS that ended by API and outcome",
-            aws.calls,
-        );
-        it.register_with_unit(
-            "upstream",
-            "Time that calls to AWS took by API",
-            Unit::Seconds,
-            aws.seconds,
-        );
+        aws.register(it);
         it.register(
             "build",
             "The version",

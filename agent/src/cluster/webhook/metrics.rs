@@ -118,17 +118,7 @@ impl Metrics {
             "Events on pods by what became of them",
             self.events.events.clone(),
         );
-        root.register(
-            "upstream_calls",
-            "Calls to AWS that ended by API and outcome",
-            self.aws.calls.clone(),
-        );
-        root.register_with_unit(
-            "upstream",
-            "Time that calls to AWS took by API",
-            Unit::Seconds,
-            self.aws.seconds.clone(),
-        );
+        self.aws.register(&mut root);
         root
     }
 }
